@@ -1,0 +1,33 @@
+# Each target does its own set-up: a virtual environment in .venv, Debian packages when root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench setup system clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab,dev]'
+	@touch $@
+
+# programs that the tests start (SIPp, tshark): installed when root, listed when not
+system:
+	@sh tools/system-packages sip-tester:sipp tshark:tshark
+
+demo: setup
+	$(BIN)/ims-as demo --report demo-report
+
+test: setup system
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup system
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) demo-report

@@ -1,0 +1,163 @@
+"""Messages of the control channel between the signalling plane and one media worker.
+
+The channel is a byte stream (a socket pair for a local worker, TLS over TCP for a remote one) that carries JSON
+objects, one per line, at most ``MAX_LINE_BYTES`` each.  The signalling side sends *commands*; each carries a number
+``id`` and gets exactly one *reply* ``{"re": id, "ok": true, ...}`` or ``{"re": id, "ok": false, "error": code,
+"detail": text}``.  The worker sends *events* ``{"ev": name, "leg": leg, ...}`` at any time.  A leg is one RTP stream
+towards one party together with, optionally, one engine connection; its name is chosen by the signalling side.
+
+Times are seconds of the wall clock (``at``) or milliseconds (``*_ms``).
+
+Commands (fields besides ``cmd``, ``id``, ``leg``):
+
+========== =========================================================================================================
+open       ``stream``: StreamConfig; ``engine``: EngineTarget or null.  Binds the port; opens the engine connection at
+           once.  Reply when the port is bound and the engine is ready: ``host``, ``port``, ``engine_ms``.  Errors:
+           ``no_port``, ``full``, ``engine_refused``, ``engine_timeout``, ``engine_rejected``, ``bad_command``.
+           On an engine error nothing is left open unless ``keep`` is true (then the port stays, reply has host, port).
+reserve    ``stream``.  As open without an engine.
+attach     ``engine``: EngineTarget.  Connects an(other) engine to an open leg; reply ``engine_ms``; errors as open.
+           What the leg hears meanwhile (filler) goes on until the engine's first audio.
+modify     ``stream``: StreamConfig with the new remote address, codec or direction; takes effect at once.
+engine     ``event``: object.  Hands one text event to the leg's engine (``transfer``, ``tool_result``, ``hold`` …).
+detach     ``reason``.  Sends ``stop`` to the engine and closes its connection.
+play       ``clip``: path of a WAV file, or ``builtin:ringback`` / ``builtin:filler``; ``loop``: bool.  Plays to the
+           party until ``stop_play``, until its end (event ``played``), or until engine audio comes.
+stop_play  Ends it.
+dtmf       ``digits``.  Sends RFC 4733 events to the party.
+release    ``reason``.  Engine gets ``stop``; socket, port and row are gone when the reply comes: ``stats``.
+bridge     ``other``: leg.  Joins two legs of this worker, audio only.
+stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms …).
+ping       Reply ``load`` (share of the tick budget used, 0–1), ``legs``, ``sockets``, ``max_late_ms``.
+drain      No new legs from now on.
+shutdown   Releases all legs and ends the worker process.
+========== =========================================================================================================
+
+Events: ``engine_event`` (``event``: what the engine sent and the worker does not handle itself: transfer, hangup,
+transcript, tool_call, dtmf), ``engine_lost`` (``cause``: ``closed``/``error``/``timeout``, ``detail``), ``first_rtp``
+(``at``, ``source``), ``first_audio`` (``at``, ``ttfb_ms``: end of speech, or connect, to first engine audio sent),
+``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``), ``played`` (clip ended), ``drained`` (playout
+queue empty after a ``hangup`` from the engine: ``reason``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``),
+``load`` (once a second).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import attrs
+
+__all__ = [
+    "MAX_LINE_BYTES",
+    "ControlError",
+    "EngineTarget",
+    "LineReader",
+    "StreamConfig",
+    "encode_line",
+    "from_wire",
+    "to_wire",
+]
+
+MAX_LINE_BYTES = 65536
+"""An engine's transcript or tool call is cut well below this by the engine session."""
+
+
+class ControlError(Exception):
+    """The other side broke the control protocol."""
+
+
+@attrs.frozen
+class StreamConfig:
+    """One RTP stream as negotiated; media knows nothing of SDP."""
+
+    codec: str
+    """Encoding name as in rtpmap, upper case: ``PCMU`` or ``PCMA``."""
+    payload_type: int
+    remote_host: str | None = None
+    """Where to send; None: nowhere yet."""
+    remote_port: int = 0
+    send: bool = True
+    """We may send (the peer's direction is sendrecv or recvonly)."""
+    receive: bool = True
+    """The peer may send to us."""
+    ptime_ms: int = 20
+    dtmf_payload_type: int | None = None
+    """RFC 4733 telephone-event, None: not negotiated."""
+    host: str | None = None
+    """Local address to bind; None: the worker's own."""
+    timeout_ms: int = 30000
+    """``rtp_timeout`` after so long without a packet while ``receive``; 0: never."""
+
+
+@attrs.frozen
+class EngineTarget:
+    """Where and how to reach an AI engine for one leg."""
+
+    type: str
+    """``websocket`` (protocol ims-as.v1)."""
+    url: str
+    rate: int = 16000
+    connect_timeout_ms: int = 1200
+    ready: str = "connect"
+    """``connect``: ready when the WebSocket is open; ``event``: when it has sent ``ready``."""
+    start: dict[str, Any] = attrs.Factory(dict)
+    """The ``start`` event, sent first."""
+    filler_after_ms: int = 700
+    """Filler when the engine says nothing for so long after the caller stopped speaking; 0: never."""
+    filler_clip: str | None = None
+
+
+T = TypeVar("T", StreamConfig, EngineTarget)
+
+
+def to_wire(value: StreamConfig | EngineTarget) -> dict[str, Any]:
+    return attrs.asdict(value)
+
+
+def from_wire(cls: type[T], value: object) -> T:
+    """Builds a StreamConfig or EngineTarget.  Raises ControlError on unknown, missing or wrongly typed fields."""
+    if not isinstance(value, dict):
+        raise ControlError(f"{cls.__name__}: not an object")
+    known = {f.name for f in attrs.fields(cls)}
+    if unknown := set(value) - known:
+        raise ControlError(f"{cls.__name__}: unknown {sorted(unknown)}")
+    try:
+        return cls(**value)
+    except TypeError as error:
+        raise ControlError(str(error)) from error
+
+
+def encode_line(message: dict[str, Any]) -> bytes:
+    line = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise ControlError(f"message of {len(line)} bytes")
+    return line
+
+
+@attrs.define
+class LineReader:
+    """Splits the stream into messages; bounded, and searches each byte once."""
+
+    _buffer: bytearray = attrs.Factory(bytearray)
+    _searched: int = 0
+
+    def receive_bytes(self, chunk: bytes) -> list[dict[str, Any]]:
+        """Raises ControlError on a line that is too long, is not JSON or is not an object."""
+        self._buffer += chunk
+        messages: list[dict[str, Any]] = []
+        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._searched = 0
+            try:
+                message = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ControlError(f"not JSON: {error}") from error
+            if not isinstance(message, dict):
+                raise ControlError("not an object")
+            messages.append(message)
+        self._searched = len(self._buffer)
+        if self._searched > MAX_LINE_BYTES:
+            raise ControlError("line too long")
+        return messages
