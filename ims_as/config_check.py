@@ -1,0 +1,144 @@
+"""Checks of the configuration as a whole: what single values cannot know.
+
+A *problem* makes the configuration unusable, a *warning* is worth a second look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ims_as.config_model import (
+    MATCH_FIELDS,
+    TRANSFER_TARGETS,
+    Config,
+    EngineConfig,
+    LimitsConfig,
+    MediaConfig,
+    MediaMode,
+)
+from ims_as.errors import Problem
+
+__all__ = ["check_config"]
+
+MAX_PATTERN_CHARS = 1000
+CORE_GUARD_MS = 2000
+"""Known cores give an AS with SESSION_CONTINUED 2 s before they go on without it."""
+
+_SIP_URI = re.compile(r"sips?:(?:[^\s@<>\"]+@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:;[^\s<>\"]*)?")
+_TEL_URI = re.compile(r"tel:\+?[0-9A-Fa-f*#().-]+(?:;[^\s<>\"]*)?")
+
+
+def _check_uris(config: Config) -> Iterator[tuple[str, str]]:
+    if not _SIP_URI.fullmatch(config.identity):
+        yield "identity", f"expected a SIP URI, not {config.identity!r}"
+    for name, agent in config.agents.items():
+        queue = agent.transfer.queue
+        if queue is not None and not (_SIP_URI.fullmatch(queue) or _TEL_URI.fullmatch(queue)):
+            yield f"agents.{name}.transfer.queue", f"expected a SIP or tel URI, not {queue!r}"
+        for index, target in enumerate(agent.transfer.allow):
+            if target not in TRANSFER_TARGETS and not (_SIP_URI.fullmatch(target) or _TEL_URI.fullmatch(target)):
+                text = f"expected {', '.join(TRANSFER_TARGETS)}, or a URI, not {target!r}"
+                yield f"agents.{name}.transfer.allow[{index}]", text
+        if "queue" in agent.transfer.allow and queue is None:
+            yield f"agents.{name}.transfer.queue", "is missing: transfer.allow names the queue"
+
+
+def _engine_problem(engine: EngineConfig) -> str | None:
+    try:
+        url = urlsplit(engine.url)
+        port = url.port
+    except ValueError as error:
+        return f"not a URL: {error}"
+    if url.scheme not in ("ws", "wss") or not url.hostname or port == 0:
+        return f"expected ws://host:port/ or wss://host:port/, not {engine.url!r}"
+    if url.username is not None or url.password is not None:
+        return "a URL must not carry a user name or password"
+    return None
+
+
+def _check_agents(config: Config) -> Iterator[tuple[str, str]]:
+    if not config.agents:
+        yield "agents", "there must be at least one"
+    for name, agent in config.agents.items():
+        if not agent.engines:
+            yield f"agents.{name}.engines", "there must be at least one"
+        for index, engine in enumerate(agent.engines):
+            if problem := _engine_problem(engine):
+                yield f"agents.{name}.engines[{index}].url", problem
+        for key, clip in (("greeting", agent.greeting), ("filler.clip", agent.filler.clip)):
+            if clip is not None and not Path(clip).is_file():
+                yield f"agents.{name}.{key}", f"no such file: {clip}"
+
+
+def _check_routing(config: Config) -> Iterator[tuple[str, str]]:
+    for index, rule in enumerate(config.routing):
+        if rule.agent not in config.agents:
+            known = ", ".join(sorted(config.agents)) or "none"
+            yield f"routing[{index}].agent", f"no agent is called {rule.agent!r} (there are: {known})"
+        for field, pattern in rule.match.items():
+            path = f"routing[{index}].match.{field}"
+            if field not in MATCH_FIELDS:
+                yield path, f"unknown field (known: {', '.join(MATCH_FIELDS)})"
+            if len(pattern) > MAX_PATTERN_CHARS:
+                yield path, f"longer than {MAX_PATTERN_CHARS} characters"
+                continue
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                yield path, f"not a regular expression: {error}"
+
+
+def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
+    try:
+        ip_address(media.address)
+    except ValueError:
+        yield "media.address", f"expected an IP address, not {media.address!r}"
+    if media.mode is MediaMode.REMOTE and media.discover is None:
+        yield "media.discover", "is missing: media.mode is remote"
+    if media.ports.last - media.ports.first + 1 < 2 * media.workers:
+        yield "media.ports", f"fewer than two ports for each of the {media.workers} workers"
+
+
+def check_config(config: Config) -> tuple[list[Problem], list[Problem]]:
+    """Checks what single values cannot know; returns problems and warnings."""
+    problems = [
+        Problem(path, text) for check in (_check_uris, _check_agents, _check_routing) for path, text in check(config)
+    ]
+    problems += [Problem(path, text) for path, text in _check_media(config.media)]
+    if not config.sip.listen:
+        problems.append(Problem("sip.listen", "there must be at least one address"))
+    if len(set(config.sip.listen)) < len(config.sip.listen):
+        problems.append(Problem("sip.listen", "an address is there twice"))
+    if config.store.url != "memory:":
+        problems.append(Problem("store.url", f"expected memory:, not {config.store.url!r}"))
+    return problems, list(_warnings(config))
+
+
+def _warnings(config: Config) -> Iterator[Problem]:
+    budget_ms = config.sip.answer_budget_ms
+    if budget_ms >= CORE_GUARD_MS:
+        text = f"{budget_ms} ms is not below {CORE_GUARD_MS} ms: cores give up on an AS before that"
+        yield Problem("sip.answer_budget_ms", text)
+    if config.diameter.peers and config.diameter.sh.budget_ms >= budget_ms:
+        yield Problem("diameter.sh.budget_ms", f"leaves nothing of sip.answer_budget_ms ({budget_ms} ms)")
+    yield from _capacity_warnings(config.media, config.limits)
+    if not config.sip.trusted_peers:
+        yield Problem("sip.trusted_peers", "nobody is trusted: no call will be taken")
+    if not config.routing:
+        yield Problem("routing", "no rule: only users whose Sh profile names an agent are served")
+    for name, agent in config.agents.items():
+        for index, engine in enumerate(agent.engines):
+            if engine.connect_timeout_ms > budget_ms:
+                path = f"agents.{name}.engines[{index}].connect_timeout_ms"
+                yield Problem(path, f"longer than sip.answer_budget_ms ({budget_ms} ms), which ends the wait first")
+
+
+def _capacity_warnings(media: MediaConfig, limits: LimitsConfig) -> Iterator[Problem]:
+    # RTP takes even ports, so that a peer may assume RTCP on the odd one above, RFC 3550 §11
+    pairs = (media.ports.last + 1) // 2 - (media.ports.first + 1) // 2
+    if media.mode is MediaMode.LOCAL and pairs < limits.calls:
+        yield Problem("media.ports", f"room for {pairs} calls, but limits.calls is {limits.calls}")

@@ -1,0 +1,358 @@
+"""The configuration: one frozen class per section, every field with its unit and meaning.
+
+``config_load`` builds it from YAML, environment and overrides, ``config_check`` looks at it as a whole,
+``config_schema`` prints it and makes a JSON schema from it.  Durations are in the unit that the field's name says.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+
+from ims_as.transport.address import ListenAddress
+
+__all__ = [
+    "ENGINE_TYPES",
+    "MATCH_FIELDS",
+    "TRANSFER_TARGETS",
+    "AgentConfig",
+    "ApiConfig",
+    "CdrConfig",
+    "Config",
+    "DiameterConfig",
+    "DiameterPeer",
+    "EngineConfig",
+    "EngineReady",
+    "FillerConfig",
+    "HostPort",
+    "LimitsConfig",
+    "LogConfig",
+    "LogFormat",
+    "LogLevel",
+    "MediaConfig",
+    "MediaMode",
+    "OnFailure",
+    "PeerAddress",
+    "PortRange",
+    "RoutingRule",
+    "Secret",
+    "ShConfig",
+    "SipConfig",
+    "StoreConfig",
+    "TransferConfig",
+    "bounds_of",
+]
+
+ENGINE_TYPES = ("websocket",)
+"""Engine protocols that this version speaks."""
+MATCH_FIELDS = ("request_uri", "from", "to", "p_asserted_identity", "served_user", "session_case")
+"""What a routing rule can look at; each value is a regular expression that must be found in it."""
+TRANSFER_TARGETS = ("served-user", "queue", "uri")
+"""``uri``: any URI that the agent names."""
+SAMPLE_RATES_HZ = (8000, 16000, 24000, 48000)
+
+
+class HostPort(NamedTuple):
+    """An address on the network; written ``host:port``, IPv6 in []."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class PeerAddress(NamedTuple):
+    """Where a Diameter peer listens; written ``tcp:host:port``."""
+
+    transport: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{HostPort(self.host, self.port)}"
+
+
+class PortRange(NamedTuple):
+    """UDP ports, both ends included; written ``first-last``."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+_RTP_PORTS = PortRange(20000, 39999)
+_API_LISTEN = HostPort("127.0.0.1", 8080)
+
+
+class OnFailure(Enum):
+    """What happens to an INVITE that we cannot serve."""
+
+    IFC = "ifc"
+    """As the default handling in the iFC says."""
+    RESPOND_503 = "respond-503"
+    PASS_ON = "pass-on"
+
+
+class MediaMode(Enum):
+    """Who runs the media workers."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+class EngineReady(Enum):
+    """When an engine counts as ready."""
+
+    CONNECT = "connect"
+    EVENT = "event"
+
+
+class LogLevel(Enum):
+    """The least severity that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(Enum):
+    """How a log line looks."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+@attrs.frozen
+class Secret:
+    """A secret; it comes from a file or the environment, never from the configuration itself."""
+
+    kind: str
+    """``file`` or ``env``."""
+    name: str
+    """Path of the file or name of the variable."""
+    value: str = attrs.field(repr=False)
+    """The secret itself; never printed."""
+
+
+def _bounded(default: Any, low: float, high: float) -> Any:
+    return attrs.field(default=default, metadata={"bounds": (low, high)})
+
+
+def _one_of(default: Any, choices: tuple[Any, ...]) -> Any:
+    return attrs.field(default=default, metadata={"choices": choices})
+
+
+def bounds_of(attribute: attrs.Attribute[Any]) -> tuple[float, float] | None:
+    """Least and greatest value allowed for a number, None: any."""
+    bounds: tuple[float, float] | None = attribute.metadata.get("bounds")
+    return bounds
+
+
+@attrs.frozen
+class SipConfig:
+    """SIP towards the S-CSCF (ISC)."""
+
+    listen: tuple[ListenAddress, ...] = (
+        ListenAddress("udp", "127.0.0.30", 5060),
+        ListenAddress("tcp", "127.0.0.30", 5060),
+    )
+    """Local addresses, ``udp:``, ``tcp:`` or ``tls:`` then IP address and port."""
+    advertise: HostPort | None = None
+    """``host[:port]`` for Via and Contact where it differs from the local address."""
+    trusted_peers: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"),)
+    """Networks that may speak ISC to us; everybody else gets no answer."""
+    hosts: dict[str, HostPort] = attrs.Factory(dict)
+    """Fixed addresses of host names in SIP URIs, asked before DNS: ``name: host:port``."""
+    answer_budget_ms: int = _bounded(1500, 50, 60000)
+    """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
+    on_failure: OnFailure = OnFailure.IFC
+    """What happens to an INVITE that cannot be served: ``ifc``, ``respond-503`` or ``pass-on``."""
+    bypass_key: Secret | None = None
+    """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
+
+
+@attrs.frozen
+class DiameterPeer:
+    """One Diameter peer (HSS or agent)."""
+
+    address: PeerAddress
+    """``tcp:``, ``tls:`` or ``sctp:`` then host and port."""
+
+
+@attrs.frozen
+class ShConfig:
+    """The Sh interface to the HSS, TS 29.328."""
+
+    budget_ms: int = _bounded(300, 10, 10000)
+    """Milliseconds that a call waits for the HSS; after that it goes on with the cached or the default profile."""
+    cache_s: int = _bounded(3600, 0, 604800)
+    """Seconds for which a profile is used without asking again."""
+    subscribe: bool = True
+    """Keep cached profiles fresh by Subscribe-Notifications (SNR/PNR)."""
+    service_indication: str = "ai-voice-agent"
+    """Service-Indication of our repository data."""
+
+
+@attrs.frozen
+class DiameterConfig:
+    """Diameter, RFC 6733."""
+
+    origin_host: str = "ai-as.ims.mnc001.mcc001.3gppnetwork.org"
+    """Our Origin-Host."""
+    origin_realm: str = "ims.mnc001.mcc001.3gppnetwork.org"
+    """Our Origin-Realm."""
+    destination_realm: str = "ims.mnc001.mcc001.3gppnetwork.org"
+    """Realm of the HSS."""
+    peers: tuple[DiameterPeer, ...] = ()
+    """In order of preference; none: no Sh, every user gets the agent that ``routing`` names."""
+    sh: ShConfig = ShConfig()
+
+
+@attrs.frozen
+class MediaConfig:
+    """The media plane."""
+
+    mode: MediaMode = MediaMode.LOCAL
+    """``local``: workers are children of this process; ``remote``: found at ``discover``."""
+    workers: int = _bounded(1, 1, 256)
+    """Worker processes, one core each."""
+    address: str = "127.0.0.30"
+    """IP address for RTP."""
+    ports: PortRange = _RTP_PORTS
+    """UDP ports for RTP, ``first-last``, shared out among the workers."""
+    discover: str | None = None
+    """``name:port``: DNS name and control port of remote workers."""
+
+
+@attrs.frozen
+class EngineConfig:
+    """One AI engine."""
+
+    url: str
+    """Where it listens: ``ws://`` or ``wss://``."""
+    type: str = _one_of("websocket", ENGINE_TYPES)
+    """Protocol that it speaks."""
+    rate: int = _one_of(16000, SAMPLE_RATES_HZ)
+    """Samples per second, both ways."""
+    ready: EngineReady = EngineReady.CONNECT
+    """``connect``: ready when the connection is open; ``event``: when it has sent ``ready``."""
+    connect_timeout_ms: int = _bounded(1200, 50, 60000)
+    """Milliseconds until the next engine in the list is tried."""
+
+
+@attrs.frozen
+class FillerConfig:
+    """What the caller hears while the engine is silent."""
+
+    after_ms: int = _bounded(700, 0, 60000)
+    """Milliseconds of silence after the caller stopped speaking; 0: never."""
+    clip: str | None = None
+    """WAV file; none: a soft built-in tone."""
+
+
+@attrs.frozen
+class TransferConfig:
+    """Where an agent may send its caller."""
+
+    allow: tuple[str, ...] = ("served-user",)
+    """``served-user``, ``queue``, ``uri`` (any), or single URIs."""
+    queue: str | None = None
+    """SIP or tel URI of the human queue."""
+
+
+@attrs.frozen
+class AgentConfig:
+    """One voice agent."""
+
+    engines: tuple[EngineConfig, ...] = (EngineConfig("ws://127.0.0.40:9000/"),)
+    """Tried in order."""
+    greeting: str | None = None
+    """WAV file played as soon as the call is answered; none: the engine speaks first."""
+    filler: FillerConfig = FillerConfig()
+    transfer: TransferConfig = TransferConfig()
+
+
+@attrs.frozen
+class RoutingRule:
+    """Which agent takes a call; the first rule that matches wins."""
+
+    agent: str
+    """Name of an entry of ``agents``."""
+    match: dict[str, str] = attrs.Factory(dict)
+    """What to look at, and a regular expression that must be found in it; all must match, none matches always."""
+
+
+@attrs.frozen
+class LimitsConfig:
+    """Admission limits of this node."""
+
+    calls: int = _bounded(2000, 1, 1_000_000)
+    """Calls at a time."""
+    calls_per_second: float = _bounded(200.0, 0.01, 100_000)
+    """New calls per second, on average over a second."""
+
+
+@attrs.frozen
+class ApiConfig:
+    """HTTP for health, metrics and operators."""
+
+    listen: HostPort = _API_LISTEN
+    """Address and port; keep it away from subscribers' networks."""
+
+
+@attrs.frozen
+class StoreConfig:
+    """State shared between nodes."""
+
+    url: str = "memory:"
+    """``memory:`` keeps it in this process."""
+
+
+@attrs.frozen
+class CdrConfig:
+    """Charging data records, TS 32.298."""
+
+    directory: Path | None = None
+    """Folder for the files; none: no records are written."""
+    rotate_size_bytes: int = _bounded(16 * 1024 * 1024, 4096, 2**40)
+    """A file is closed when it has grown to this many bytes."""
+    rotate_after_s: int = _bounded(900, 1, 86400)
+    """A file with records is closed after this many seconds."""
+
+
+@attrs.frozen
+class LogConfig:
+    """The operator log on standard output."""
+
+    level: LogLevel = LogLevel.INFO
+    """``debug``, ``info``, ``warning`` or ``error``."""
+    format: LogFormat = LogFormat.JSON
+    """``json``: one object per line; ``console``: for eyes."""
+
+
+@attrs.frozen
+class Config:
+    """Everything that the server needs to know."""
+
+    identity: str = "sip:ai-as.ims.mnc001.mcc001.3gppnetwork.org"
+    """Our SIP URI as in the iFC ServerName."""
+    sip: SipConfig = SipConfig()
+    diameter: DiameterConfig = DiameterConfig()
+    media: MediaConfig = MediaConfig()
+    agents: dict[str, AgentConfig] = attrs.Factory(lambda: {"default": AgentConfig()})
+    """Voice agents by name."""
+    routing: tuple[RoutingRule, ...] = (RoutingRule("default", {"request_uri": ".*"}),)
+    """First match wins; the Sh profile of the served user beats it."""
+    limits: LimitsConfig = LimitsConfig()
+    api: ApiConfig = ApiConfig()
+    store: StoreConfig = StoreConfig()
+    cdr: CdrConfig = CdrConfig()
+    log: LogConfig = LogConfig()

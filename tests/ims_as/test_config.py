@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import ip_network
+from pathlib import Path
+
+import attrs
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ims_as import config_model
+from ims_as.config import (
+    Config,
+    ConfigError,
+    EngineReady,
+    HostPort,
+    MediaMode,
+    OnFailure,
+    PeerAddress,
+    PortRange,
+    load_config,
+    parse_config,
+)
+from ims_as.config_load import MAX_CONFIG_BYTES
+from ims_as.config_schema import build_schema, field_docs, render_config, to_plain
+from ims_as.transport.address import ListenAddress
+
+FULL = """
+identity: sip:ai-as.ims.mnc001.mcc001.3gppnetwork.org     # our AS name as in the iFC ServerName
+sip:
+  listen: ["udp:127.0.0.30:5060", "tcp:127.0.0.30:5060"]
+  advertise: null
+  trusted_peers: ["127.0.0.0/8"]
+  answer_budget_ms: 1500
+  on_failure: ifc
+diameter:
+  origin_host: ai-as.ims.mnc001.mcc001.3gppnetwork.org
+  origin_realm: ims.mnc001.mcc001.3gppnetwork.org
+  destination_realm: ims.mnc001.mcc001.3gppnetwork.org
+  peers: [{address: "tcp:127.0.0.10:3868"}]
+  sh: {budget_ms: 300, cache_s: 3600, subscribe: true, service_indication: ai-voice-agent}
+media:
+  mode: local
+  workers: 1
+  address: 127.0.0.30
+  ports: "20000-39999"
+  discover: null
+agents:
+  default:
+    engines:
+      - {type: websocket, url: "ws://127.0.0.40:9000/", rate: 16000}
+    greeting: null
+    filler: {after_ms: 700, clip: null}
+    transfer: {allow: ["served-user"], queue: null}
+routing:
+  - {match: {request_uri: ".*"}, agent: default}
+limits: {calls: 2000, calls_per_second: 200}
+api: {listen: "127.0.0.1:8080"}
+store: {url: "memory:"}
+cdr: {directory: null}
+log: {level: info, format: json}
+"""
+
+
+def problems(text: str, *overrides: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, overrides=overrides, environ=environ or {})
+    return [str(problem) for problem in caught.value.problems]
+
+
+def warnings(text: str, *overrides: str) -> list[str]:
+    return [str(warning) for warning in parse_config(text, overrides=overrides, environ={})[1]]
+
+
+def test_documented_file_is_accepted_and_is_what_the_defaults_say() -> None:
+    config, doubts = parse_config(FULL, environ={})
+    assert doubts == []
+    assert config.sip.listen[1] == ListenAddress("tcp", "127.0.0.30", 5060)
+    assert config.diameter.peers[0].address == PeerAddress("tcp", "127.0.0.10", 3868)
+    defaults, _ = parse_config("", environ={})
+    assert defaults == attrs.evolve(config, diameter=attrs.evolve(config.diameter, peers=()))
+
+
+def test_values_get_their_types() -> None:
+    config, _ = parse_config(
+        """
+sip: {listen: ["tls:[2001:db8::1]:5061"], advertise: as.example.net, trusted_peers: ["10.0.0.0/8", "::1/128"],
+      on_failure: pass-on, hosts: {scscf.example.net: "127.0.0.20:5060"}}
+media: {mode: remote, discover: "media:7000", ports: 2000-2999}
+agents: {a: {engines: [{url: "wss://x/y", ready: event}]}}
+routing: [{agent: a}]
+cdr: {directory: cdrs}
+""",
+        environ={},
+    )
+    assert config.sip.listen == (ListenAddress("tls", "2001:db8::1", 5061),)
+    assert config.sip.advertise == ("as.example.net", 5060)
+    assert config.sip.trusted_peers == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert config.sip.on_failure is OnFailure.PASS_ON
+    assert config.sip.hosts == {"scscf.example.net": HostPort("127.0.0.20", 5060)}
+    assert config.media.mode is MediaMode.REMOTE
+    assert config.media.ports == PortRange(2000, 2999)
+    assert config.agents["a"].engines[0].ready is EngineReady.EVENT
+    assert config.cdr.directory == Path("cdrs")
+
+
+def test_all_problems_are_reported_at_once_with_path_and_line() -> None:
+    found = problems(
+        """
+sip:
+  listen: ["udp:127.0.0.30:5060", "xdp:1", 5]
+  answer_budget_ms: "5"
+  foo: 1
+diameter: {peers: [{addres: "x"}], sh: 4}
+media: {workers: 0, ports: 5}
+agents: {a: {engines: [{}, {url: "ws://x", rate: 5}]}}
+api: {listen: "x:99999"}
+""",
+        "sip.on_failure=maybe",
+        environ={"IMS_AS__LIMITS__CALLS": "no"},
+    )
+    starts = [
+        "sip.listen[1]: 'xdp:1': expected udp:",
+        "sip.listen[2]: expected a string, not 5 (line 3)",
+        "sip.answer_budget_ms: expected a whole number, not '5' (line 4)",
+        "sip.on_failure: expected ifc or respond-503 or pass-on, not 'maybe'",
+        "sip.foo: unknown key (known here: listen,",
+        "diameter.peers[0].address: is missing",
+        "diameter.peers[0].addres: unknown key",
+        "diameter.sh: expected a mapping, not 4 (line 6)",
+        "media.workers: expected a value from 1 to 256, not 0 (line 7)",
+        "media.ports: expected a string, not 5",
+        "agents.a.engines[0].url: is missing",
+        "agents.a.engines[1].rate: expected one of 8000,",
+        "limits.calls: expected a whole number, not False",
+        "api.listen: expected a port number",
+    ]
+    for start in starts:
+        assert [problem for problem in found if problem.startswith(start)], start
+    assert len(found) == len(starts)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("identity: hello", "identity: expected a SIP URI"),
+        ("routing: [{agent: nobody}]", "routing[0].agent: no agent is called 'nobody' (there are: default)"),
+        ("routing: [{agent: default, match: {colour: x}}]", "routing[0].match.colour: unknown field"),
+        ("routing: [{agent: default, match: {to: '('}}]", "routing[0].match.to: not a regular expression"),
+        (f"routing: [{{agent: default, match: {{to: '{'a' * 1001}'}}}}]", "routing[0].match.to: longer than"),
+        ("agents: {}\nrouting: []", "agents: there must be at least one"),
+        ("agents: {default: {engines: []}}", "agents.default.engines: there must be at least one"),
+        ("agents: {default: {engines: [{url: 'http://x'}]}}", "agents.default.engines[0].url: expected ws://"),
+        ("agents: {default: {engines: [{url: 'ws://a:b@x'}]}}", "agents.default.engines[0].url: a URL must not carry"),
+        ("agents: {default: {engines: [{url: 'ws://x:99999'}]}}", "agents.default.engines[0].url: not a URL"),
+        (
+            "agents: {default: {engines: [{url: 'ws://x', type: other}]}}",
+            "agents.default.engines[0].type: expected one",
+        ),
+        ("agents: {default: {greeting: /no/such.wav}}", "agents.default.greeting: no such file"),
+        ("agents: {default: {transfer: {allow: [queue]}}}", "agents.default.transfer.queue: is missing"),
+        ("agents: {default: {transfer: {queue: 'mail:x'}}}", "agents.default.transfer.queue: expected a SIP or tel"),
+        ("agents: {default: {transfer: {allow: [moon]}}}", "agents.default.transfer.allow[0]: expected served-user"),
+        ("media: {address: localhost}", "media.address: expected an IP address"),
+        ("media: {ports: 39999-20000}", "media.ports: expected two ports"),
+        ("media: {ports: 80-20000}", "media.ports: expected two ports"),
+        ("media: {ports: 20000-70000}", "media.ports: expected a port number"),
+        ("media: {ports: 2000-2007, workers: 8}\nlimits: {calls: 1}", "media.ports: fewer than two ports"),
+        ("media: {mode: remote}", "media.discover: is missing"),
+        ("sip: {listen: []}", "sip.listen: there must be at least one"),
+        ("sip: {listen: ['udp:127.0.0.1:1', 'udp:127.0.0.1:1']}", "sip.listen: an address is there twice"),
+        ("sip: {listen: udp:127.0.0.1:1}", "sip.listen: expected a list"),
+        ("sip: {trusted_peers: [127.0.0.1/8]}", "sip.trusted_peers[0]: expected a network"),
+        ("sip: {advertise: 'a b'}", "sip.advertise: expected host:port"),
+        ("sip: {advertise: '[::1'}", "sip.advertise: expected host:port"),
+        ("sip: null", "sip: expected a mapping"),
+        ("store: {url: 'file:x'}", "store.url: expected memory:"),
+        ("diameter: {peers: [{address: 'udp:x:1'}]}", "diameter.peers[0].address: expected tcp:"),
+        ("limits: {calls: true}", "limits.calls: expected a whole number"),
+        ("limits: {calls_per_second: .nan}", "limits.calls_per_second: expected a value"),
+        ("log: {level: loud}", "log.level: expected debug or info"),
+        ("[1]", "expected a mapping of sections"),
+        ("a: [", "not valid YAML"),
+        ("1: 2", "not valid YAML: a key must be a string"),
+        ("log: {}\nlog: {}", "not valid YAML: key 'log' is there twice (line 2)"),
+        ("sip: &a {}\nmedia: *a", "not valid YAML: aliases (*name) are not supported (line 2)"),
+        ("x: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
+    ],
+)
+def test_problem(text: str, expected: str) -> None:
+    found = problems(text)
+    assert [problem for problem in found if problem.startswith(expected)], found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sip: {answer_budget_ms: 2000}", "sip.answer_budget_ms: 2000 ms is not below 2000 ms"),
+        ("media: {ports: 20000-20099}", "media.ports: room for 50 calls, but limits.calls is 2000 (line 1)"),
+        ("sip: {trusted_peers: []}", "sip.trusted_peers: nobody is trusted"),
+        ("routing: []", "routing: no rule"),
+        ("sip: {answer_budget_ms: 1000}", "agents.default.engines[0].connect_timeout_ms: longer than"),
+        (
+            "diameter: {peers: [{address: tcp:x:3868}], sh: {budget_ms: 1500}}",
+            "diameter.sh.budget_ms: leaves nothing of sip.answer_budget_ms",
+        ),
+    ],
+)
+def test_warning(text: str, expected: str) -> None:
+    found = warnings(text)
+    assert [warning for warning in found if warning.startswith(expected)], found
+
+
+def test_environment_beats_file_and_override_beats_environment() -> None:
+    text = "limits: {calls: 5, calls_per_second: 6}"
+    config, _ = parse_config(
+        text,
+        overrides=["limits.calls=7", 'sip.listen=["udp:127.0.0.9:1"]'],
+        environ={"IMS_AS__LIMITS__CALLS": "8", "IMS_AS__LIMITS__CALLS_PER_SECOND": "9", "IMS_AS_CONFIG": "x"},
+    )
+    assert config.limits.calls == 7
+    assert config.limits.calls_per_second == 9
+    assert config.sip.listen == (ListenAddress("udp", "127.0.0.9", 1),)
+
+
+def test_override_reaches_into_lists() -> None:
+    config, _ = parse_config(
+        FULL, overrides=["agents.default.engines[0].url=ws://h:1/", "sip.listen.2=udp:127.0.0.9:7"]
+    )
+    assert config.agents["default"].engines[0].url == "ws://h:1/"
+    assert config.sip.listen[2].port == 7
+
+
+@pytest.mark.parametrize(
+    "setting", ["x", "a..b=1", "sip.listen[9]=udp:127.0.0.1:1", "identity.x=1", "sip=[", "sip.listen.a=1"]
+)
+def test_bad_override_is_a_problem_of_its_own(setting: str) -> None:
+    assert problems(FULL, setting)
+
+
+def test_secret_comes_from_file_or_environment_only(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("from-file\n")
+    config, _ = parse_config(f"sip: {{bypass_key: {{file: {key}}}}}", environ={})
+    assert config.sip.bypass_key is not None
+    assert config.sip.bypass_key.value == "from-file"
+    config, _ = parse_config("sip: {bypass_key: {env: KEY}}", environ={"KEY": "from-env"})
+    assert config.sip.bypass_key is not None
+    assert config.sip.bypass_key.value == "from-env"
+    assert "from-env" not in repr(config)
+    assert "from-env" not in render_config(config)
+    assert to_plain(config)["sip"]["bypass_key"] == {"env": "KEY"}
+
+
+def test_secret_in_the_file_is_refused_and_not_repeated() -> None:
+    found = problems("sip: {bypass_key: hunter2}")
+    assert found == ["sip.bypass_key: a secret must be given as {file: PATH} or {env: NAME} (line 1)"]
+    assert problems("sip: {bypass_key: {env: MISSING}}") == [
+        "sip.bypass_key: environment variable MISSING is not set (line 1)"
+    ]
+    assert problems("sip: {bypass_key: {file: /no/such}}")[0].startswith("sip.bypass_key: /no/such cannot be read")
+
+
+def test_file_is_bounded_and_must_be_text(tmp_path: Path) -> None:
+    path = tmp_path / "as.yaml"
+    path.write_text("#" * (MAX_CONFIG_BYTES + 1))
+    with pytest.raises(ConfigError, match="longer than"):
+        load_config(path, environ={})
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_config(path, environ={})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml", environ={})
+    path.write_text("limits: {calls: 3}")
+    assert load_config(path, environ={}).limits.calls == 3
+
+
+def test_shown_configuration_can_be_loaded_again() -> None:
+    config, _ = parse_config(FULL, environ={})
+    assert parse_config(render_config(config), environ={})[0] == config
+
+
+def test_every_field_is_documented() -> None:
+    for name in config_model.__all__:
+        cls = getattr(config_model, name)
+        if attrs.has(cls):
+            for field in attrs.fields(cls):
+                documented = field_docs().get((cls.__name__, field.name)) or attrs.has(type(field.default))
+                assert documented, f"{cls.__name__}.{field.name}"
+
+
+def test_schema_covers_every_key_and_default() -> None:
+    schema = build_schema()
+    json.dumps(schema)
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == {field.name for field in attrs.fields(Config)}
+    sip = schema["$defs"]["SipConfig"]["properties"]
+    assert sip["answer_budget_ms"] == {
+        "type": "integer",
+        "minimum": 50,
+        "maximum": 60000,
+        "default": 1500,
+        "description": field_docs()["SipConfig", "answer_budget_ms"],
+    }
+    assert sip["on_failure"]["enum"] == ["ifc", "respond-503", "pass-on"]
+    assert sip["listen"]["items"]["type"] == "string"
+    assert schema["$defs"]["EngineConfig"]["required"] == ["url"]
+    references = re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema))
+    assert set(references) == set(schema["$defs"])
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70000) | st.text(max_size=5) | st.just("udp:127.0.0.1:5060"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["listen", "a", "url"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([field.name for field in attrs.fields(Config)]), plain, max_size=4))
+def test_anything_is_either_loaded_or_refused_with_paths(tree: dict[str, object]) -> None:
+    try:
+        config, _ = parse_config(yaml.safe_dump(tree), environ={})
+    except ConfigError as error:
+        refused = error.problems
+    else:
+        refused = ()
+        assert parse_config(render_config(config), environ={})[0] == config
+    assert all(problem.path or "YAML" in problem.text for problem in refused)
