@@ -1,0 +1,371 @@
+"""Typed header values: Via, name-addr headers, CSeq, P-Served-User, Reason and a few more (RFC 3261 §20).
+
+A parsed value remembers its text, so `str()` gives back what the peer wrote; a value made here or changed with a
+`with_…` method is written from its parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from ims_as.sip.errors import SipParseError
+from ims_as.sip.grammar import (
+    HOST,
+    QUOTED_STRING,
+    TOKEN,
+    Params,
+    find_param,
+    format_host,
+    format_params,
+    parse_params,
+    printable,
+    quote,
+    split_list,
+    unquote,
+)
+from ims_as.sip.uri import Uri, parse_uri
+
+__all__ = [
+    "MAX_CSEQ",
+    "MAX_SECONDS",
+    "CSeq",
+    "NameAddr",
+    "PServedUser",
+    "RAck",
+    "Reason",
+    "SessionExpires",
+    "Via",
+    "parse_cseq",
+    "parse_name_addr",
+    "parse_name_addrs",
+    "parse_seconds",
+    "parse_via",
+]
+
+# RFC 3261 §8.1.1.5: the sequence number MUST be expressible as 32 bit and less than 2**31
+MAX_CSEQ: Final = 2**31 - 1
+# delta-seconds, RFC 3261 §20.19: 0 to 2**32-1
+MAX_SECONDS: Final = 2**32 - 1
+
+# via-parm = sent-protocol LWS sent-by *( SEMI via-params ); SLASH and COLON may have white space around them
+_VIA_RE: Final = re.compile(
+    rf"SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*({TOKEN})[ \t]+({HOST})(?:[ \t]*:[ \t]*([0-9]{{1,5}}))?[ \t]*(;.*)?",
+    re.IGNORECASE,
+)
+# name-addr = [ display-name ] LAQUOT addr-spec RAQUOT, display-name = *(token LWS) / quoted-string;
+# wider: letters beyond ASCII without quotes
+_NAME_ADDR_RE: Final = re.compile(
+    rf"(?:({QUOTED_STRING})[ \t]*|((?:[A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]+)?))<([^<>\s]+)>[ \t]*(;.*)?"
+)
+# addr-spec without brackets: "," ";" "?" would be the header's, RFC 3261 §20.10
+_ADDR_SPEC_RE: Final = re.compile(r"([^<>\s\",;?]+)[ \t]*(;.*)?")
+_CSEQ_RE: Final = re.compile(rf"([0-9]{{1,10}})[ \t]+({TOKEN})")
+_RACK_RE: Final = re.compile(rf"([0-9]{{1,10}})[ \t]+([0-9]{{1,10}})[ \t]+({TOKEN})")
+_SECONDS_RE: Final = re.compile(r"([0-9]{1,10})[ \t]*(?:\([^()]*\)[ \t]*)?(;.*)?")
+
+
+@attrs.frozen(slots=True)
+class Via:
+    """One Via value, RFC 3261 §20.42. `host` of IPv6 is without brackets; `transport` as spelt ("UDP")."""
+
+    transport: str
+    host: str
+    port: int | None = None
+    params: Params = ()
+    text: str = attrs.field(default="", eq=False, repr=False)
+
+    def __str__(self) -> str:
+        if self.text:
+            return self.text
+        port = "" if self.port is None else f":{self.port}"
+        return f"SIP/2.0/{self.transport} {format_host(self.host)}{port}{format_params(self.params)}"
+
+    def param(self, name: str) -> str | None:
+        """Value of a parameter, "" for a flag, None when absent."""
+        return find_param(self.params, name)
+
+    @property
+    def branch(self) -> str | None:
+        """The branch parameter, None when absent or empty."""
+        return find_param(self.params, "branch") or None
+
+    @property
+    def received(self) -> str | None:
+        """The received address, IPv6 without brackets."""
+        value = find_param(self.params, "received")
+        return value.strip("[]") if value else None
+
+    @property
+    def has_rport(self) -> bool:
+        """Whether rport is there, with or without a value (RFC 3581)."""
+        return find_param(self.params, "rport") is not None
+
+    @property
+    def rport(self) -> int | None:
+        """The value of rport, None when it has none or not a port number."""
+        value = find_param(self.params, "rport")
+        if value and value.isascii() and value.isdigit() and len(value) <= 5 and 0 < int(value) <= 65535:
+            return int(value)
+        return None
+
+    def with_param(self, name: str, value: str | None = None) -> Via:
+        """A copy with that parameter set in its place, or added last."""
+        return attrs.evolve(self, params=_replace_param(self.params, name, value), text="")
+
+
+@attrs.frozen(slots=True)
+class NameAddr:
+    """A name-addr or addr-spec with header parameters: From, To, Contact, Route, P-Asserted-Identity …
+
+    `display_name` is unquoted and printable; `uri_text` is the peer's text; `.uri` parses it when asked.
+    """
+
+    display_name: str
+    uri_text: str
+    params: Params = ()
+    text: str = attrs.field(default="", eq=False, repr=False)
+
+    def __str__(self) -> str:
+        if self.text:
+            return self.text
+        display = f"{quote(self.display_name)} " if self.display_name else ""
+        return f"{display}<{self.uri_text}>{format_params(self.params)}"
+
+    @property
+    def uri(self) -> Uri:
+        """The URI.
+
+        Raises:
+            SipParseError: it is malformed (never for From and To of a parsed message).
+        """
+        return parse_uri(self.uri_text)
+
+    @property
+    def tag(self) -> str | None:
+        """The tag parameter, None when absent or empty."""
+        return find_param(self.params, "tag") or None
+
+    def param(self, name: str) -> str | None:
+        """Value of a header parameter, quotes taken off, "" for a flag, None when absent."""
+        value = find_param(self.params, name)
+        return unquote(value) if value else value
+
+    def has_param(self, name: str) -> bool:
+        """Whether that header parameter is there."""
+        return find_param(self.params, name) is not None
+
+    def with_param(self, name: str, value: str | None = None) -> NameAddr:
+        """A copy with that header parameter set in its place, or added last; the rest keeps its spelling."""
+        params = _replace_param(self.params, name, value)
+        text = ""
+        if self.text and find_param(self.params, name) is None:
+            addition = format_params(((name, value),))
+            # an addr-spec without brackets may take header parameters only after brackets make the end clear
+            text = f"{self.text}{addition}" if "<" in self.text else f"<{self.uri_text}>{format_params(params)}"
+        return attrs.evolve(self, params=params, text=text)
+
+    def with_tag(self, tag: str) -> NameAddr:
+        """A copy with that tag."""
+        return self.with_param("tag", tag)
+
+    def without_param(self, name: str) -> NameAddr:
+        """A copy without that header parameter."""
+        kept = tuple(entry for entry in self.params if entry[0].lower() != name.lower())
+        return self if kept == self.params else attrs.evolve(self, params=kept, text="")
+
+
+@attrs.frozen(slots=True)
+class CSeq:
+    """CSeq, RFC 3261 §20.16."""
+
+    number: int
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.method}"
+
+
+@attrs.frozen(slots=True)
+class RAck:
+    """RAck, RFC 3262 §7.2."""
+
+    response_number: int
+    cseq_number: int
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.response_number} {self.cseq_number} {self.method}"
+
+    @classmethod
+    def parse(cls, text: str) -> RAck:
+        """Read the value; raises SipParseError."""
+        match = _RACK_RE.fullmatch(text)
+        if match is None:
+            raise SipParseError("malformed RAck")
+        return cls(int(match[1]), int(match[2]), match[3])
+
+
+@attrs.frozen(slots=True)
+class SessionExpires:
+    """Session-Expires, RFC 4028 §4: seconds, and who refreshes ("uac", "uas" or None)."""
+
+    interval_s: int
+    refresher: str | None = None
+    params: Params = ()
+
+    def __str__(self) -> str:
+        return f"{self.interval_s}{format_params(self.params)}"
+
+    @classmethod
+    def parse(cls, text: str) -> SessionExpires:
+        """Read the value; raises SipParseError."""
+        match = _SECONDS_RE.fullmatch(text)
+        if match is None or int(match[1]) > MAX_SECONDS:
+            raise SipParseError("malformed Session-Expires")
+        params = parse_params(match[2] or "")
+        refresher = find_param(params, "refresher")
+        return cls(int(match[1]), refresher.lower() if refresher else None, params)
+
+
+@attrs.frozen(slots=True)
+class PServedUser:
+    """P-Served-User, RFC 5502 and RFC 8498: who is served, in which session case, registered or not."""
+
+    address: NameAddr
+
+    @property
+    def uri_text(self) -> str:
+        """The served user's URI as written."""
+        return self.address.uri_text
+
+    @property
+    def sescase(self) -> str | None:
+        """"orig", "term" or None, in small letters."""
+        value = self.address.param("sescase")
+        return value.lower() if value else None
+
+    @property
+    def regstate(self) -> str | None:
+        """"reg", "unreg" or None, in small letters."""
+        value = self.address.param("regstate")
+        return value.lower() if value else None
+
+    @property
+    def orig_cdiv(self) -> bool:
+        """Originating after call diversion (RFC 8498)."""
+        return self.address.has_param("orig-cdiv")
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    @classmethod
+    def parse(cls, text: str) -> PServedUser:
+        """Read the value; raises SipParseError."""
+        return cls(parse_name_addr(text))
+
+
+@attrs.frozen(slots=True)
+class Reason:
+    """One Reason value, RFC 3326: protocol ("SIP", "Q.850"), cause and text."""
+
+    protocol: str
+    cause: int | None = None
+    text: str = ""
+
+    def __str__(self) -> str:
+        cause = "" if self.cause is None else f";cause={self.cause}"
+        text = f";text={quote(self.text)}" if self.text else ""
+        return f"{self.protocol}{cause}{text}"
+
+    @classmethod
+    def parse(cls, text: str) -> Reason:
+        """Read one value; raises SipParseError."""
+        head, semicolon, rest = text.partition(";")
+        params = parse_params(semicolon + rest)
+        if not re.fullmatch(TOKEN, head.strip(" \t")):
+            raise SipParseError("malformed Reason")
+        cause = find_param(params, "cause")
+        number = int(cause) if cause and cause.isascii() and cause.isdigit() and len(cause) <= 4 else None
+        return cls(head.strip(" \t"), number, printable(unquote(find_param(params, "text") or "")))
+
+
+def _replace_param(params: Params, name: str, value: str | None) -> Params:
+    entry = (name, value)
+    if find_param(params, name) is None:
+        return (*params, entry)
+    return tuple(entry if key.lower() == name.lower() else (key, old) for key, old in params)
+
+
+def parse_via(text: str) -> Via:
+    """Read one Via value.
+
+    Raises:
+        SipParseError: it is malformed.
+    """
+    match = _VIA_RE.fullmatch(text)
+    if match is None:
+        raise SipParseError("malformed Via")
+    transport, host, port_text, params = match.groups()
+    port = None
+    if port_text is not None:
+        port = int(port_text)
+        if not 0 < port <= 65535:
+            raise SipParseError("malformed Via")
+    if host[0] == "[":
+        host = host[1:-1]
+    return Via(transport, host, port, parse_params(params) if params else (), text)
+
+
+def parse_name_addr(text: str) -> NameAddr:
+    """Read a name-addr or addr-spec with its header parameters; the URI itself is not looked into.
+
+    Raises:
+        SipParseError: it is malformed, or there is more than one.
+    """
+    match = _NAME_ADDR_RE.fullmatch(text)
+    if match is not None:
+        quoted, plain, uri_text, params = match.groups()
+        display = printable(unquote(quoted)) if quoted else printable(plain.strip(" \t")) if plain else ""
+    else:
+        match = _ADDR_SPEC_RE.fullmatch(text)
+        if match is None:
+            raise SipParseError("malformed address")
+        uri_text, params = match.groups()
+        display = ""
+    return NameAddr(display, uri_text, parse_params(params) if params else (), text)
+
+
+def parse_name_addrs(values: Iterable[str]) -> list[NameAddr]:
+    """Read header lines that each hold a list of addresses; raises SipParseError."""
+    return [parse_name_addr(part) for value in values for part in split_list(value)]
+
+
+def parse_cseq(text: str) -> CSeq:
+    """Read a CSeq value.
+
+    Raises:
+        SipParseError: it is malformed or the number is not below 2**31.
+    """
+    match = _CSEQ_RE.fullmatch(text)
+    if match is None:
+        raise SipParseError("malformed CSeq")
+    number = int(match[1])
+    if number > MAX_CSEQ:
+        raise SipParseError("CSeq out of range")
+    return CSeq(number, match[2])
+
+
+def parse_seconds(text: str) -> int:
+    """Read delta-seconds (Expires, Min-Expires, Retry-After), comment and parameters left out.
+
+    Raises:
+        SipParseError: it is malformed or above 2**32-1.
+    """
+    match = _SECONDS_RE.fullmatch(text)
+    if match is None or int(match[1]) > MAX_SECONDS:
+        raise SipParseError("malformed number of seconds")
+    return int(match[1])

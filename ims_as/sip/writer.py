@@ -1,0 +1,37 @@
+"""Writing a message: start line, header lines, Content-Length, body (RFC 3261 §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ims_as.sip.errors import LocalProtocolError
+
+__all__ = ["write_message"]
+
+
+def write_message(start_line: str, items: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    """Serialise; Content-Length is always right, in its place if the message had one, else last.
+
+    Raises:
+        LocalProtocolError: CR, LF or NUL in the start line, a name or a value: it would end the line early and
+            let one header's value forge another header.
+    """
+    lines = [start_line]
+    has_length = False
+    for name, value in items:
+        if len(name) in (1, 14) and name.lower() in ("content-length", "l"):
+            if has_length:
+                continue
+            has_length = True
+            lines.append(f"{name}: {len(body)}")
+        else:
+            lines.append(f"{name}: {value}")
+    if not has_length:
+        lines.append(f"Content-Length: {len(body)}")
+    n_lines = len(lines)
+    lines += ("", "")
+    head = "\r\n".join(lines)
+    if head.count("\n") != n_lines + 1 or head.count("\r") != n_lines + 1 or "\0" in head:
+        raise LocalProtocolError("line end or NUL inside a header")
+    # bytes of a peer that are not UTF-8 came in as surrogates and go out as they were
+    return head.encode("utf-8", "surrogateescape") + body
