@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -49,7 +51,7 @@ __all__ = [
 
 ENGINE_TYPES = ("websocket",)
 """Engine protocols that this version speaks."""
-MATCH_FIELDS = ("request_uri", "from", "to", "p_asserted_identity", "served_user", "session_case")
+MATCH_FIELDS = ("request_uri", "from", "to", "served_user", "session_case")
 """What a routing rule can look at; each value is a regular expression that must be found in it."""
 TRANSFER_TARGETS = ("served-user", "queue", "uri")
 """``uri``: any URI that the agent names."""
@@ -288,6 +290,10 @@ class RoutingRule:
     """Name of an entry of ``agents``."""
     match: dict[str, str] = attrs.Factory(dict)
     """What to look at, and a regular expression that must be found in it; all must match, none matches always."""
+
+    def matches(self, fields: Mapping[str, str]) -> bool:
+        """Whether all patterns are found; a field that the call does not have matches nothing."""
+        return all(name in fields and re.search(pattern, fields[name]) for name, pattern in self.match.items())
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ from ims_as.config import (
     OnFailure,
     PeerAddress,
     PortRange,
+    RoutingRule,
     load_config,
     parse_config,
 )
@@ -282,6 +283,14 @@ def test_file_is_bounded_and_must_be_text(tmp_path: Path) -> None:
 def test_shown_configuration_can_be_loaded_again() -> None:
     config, _ = parse_config(FULL, environ={})
     assert parse_config(render_config(config), environ={})[0] == config
+
+
+def test_routing_rule_matches_when_every_pattern_is_found() -> None:
+    rule = RoutingRule("a", {"request_uri": "^sip:\\+49", "from": "example"})
+    assert rule.matches({"request_uri": "sip:+491@x", "from": "sip:a@example.org"})
+    assert not rule.matches({"request_uri": "sip:+431@x", "from": "sip:a@example.org"})
+    assert not rule.matches({"request_uri": "sip:+491@x"})
+    assert RoutingRule("a").matches({})
 
 
 def test_every_field_is_documented() -> None:
