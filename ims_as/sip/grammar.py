@@ -1,7 +1,8 @@
 """RFC 3261 §25 rules as named patterns, each under its ABNF.
 
-Where the pattern is wider than the rule, the comment says what real peers send. All patterns are linear: no two
-neighbouring repetitions can match the same character.
+Where the pattern is wider than the rule, the comment says what real peers send. All patterns take linear time: no two
+neighbouring repetitions can match the same character, and where a search could begin again and again at each quote
+of an unclosed string, the pattern takes the rest of the text instead.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]+"
 TOKEN_RE: Final = re.compile(TOKEN)
 
 # quoted-string = SWS DQUOTE *(qdtext / quoted-pair) DQUOTE
-QUOTED_STRING: Final = r'"(?:[^"\\]|\\.)*"'
+QUOTED_STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 
 # IPv6reference = "[" IPv6address "]"; the address itself is left to the socket layer
 IPV6_REFERENCE: Final = r"\[[0-9A-Fa-f:.]{2,45}\]"
@@ -50,8 +51,8 @@ HOST: Final = rf"(?:[A-Za-z0-9_][A-Za-z0-9_.\-]*|{IPV6_REFERENCE})"
 PARAM: Final = rf'[ \t]*;[ \t]*({TOKEN})(?:[ \t]*=[ \t]*({QUOTED_STRING}|[^\s;,"<>]*))?[ \t]*'
 _PARAM_RE: Final = re.compile(PARAM)
 
-# the characters at which a comma-separated list has to look twice
-_LIST_RE: Final = re.compile(rf'{QUOTED_STRING}|<[^<>"]*(?:"[^"]*"[^<>"]*)*>|,')
+# what hides commas in a list, to its end or to the end of the text, and the comma itself
+_LIST_RE: Final = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|<[^>]*+>?|,', re.DOTALL)
 _QUOTED_PAIR_RE: Final = re.compile(r"\\(.)")
 _NOT_TEXT_RE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
@@ -109,7 +110,7 @@ def unquote(text: str) -> str:
 def split_list(text: str) -> list[str]:
     """Split at commas outside of quotes and angle brackets; white space around the elements is taken off.
 
-    Never fails: an unbalanced quote or bracket is an ordinary character. Empty elements are left out.
+    Never fails: an unclosed quote or bracket goes to the end of the text. Empty elements are left out.
     """
     if "," not in text:
         return [text] if text else []
@@ -125,4 +126,4 @@ def split_list(text: str) -> list[str]:
 
 def printable(text: str) -> str:
     """Text for people and JSON: control characters and bytes that were not UTF-8 become U+FFFD."""
-    return _NOT_TEXT_RE.sub("\ufffd", text)
+    return text if text.isascii() and text.isprintable() else _NOT_TEXT_RE.sub("\ufffd", text)

@@ -244,13 +244,13 @@ class PServedUser:
 
     @property
     def sescase(self) -> str | None:
-        """"orig", "term" or None, in small letters."""
+        """Session case: "orig", "term" or None, in small letters."""
         value = self.address.param("sescase")
         return value.lower() if value else None
 
     @property
     def regstate(self) -> str | None:
-        """"reg", "unreg" or None, in small letters."""
+        """Registration state: "reg", "unreg" or None, in small letters."""
         value = self.address.param("regstate")
         return value.lower() if value else None
 

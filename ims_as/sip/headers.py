@@ -6,12 +6,12 @@ A key is the header's name in small letters, compact forms written out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ims_as.sip.grammar import split_list
 
-__all__ = ["COMPACT_NAMES", "Headers", "header_key"]
+__all__ = ["COMPACT_NAMES", "Headers", "header_key", "known_header_key"]
 
 # RFC 3261 §7.3.3 and the IANA registry "SIP Header Fields"
 COMPACT_NAMES: Final = {
@@ -55,12 +55,13 @@ _KEYS: Final[dict[str, str]] = {
     **COMPACT_NAMES,
     **{name.upper(): full for name, full in COMPACT_NAMES.items()},
 }
-_find_key = _KEYS.get
+known_header_key: Final[Callable[[str], str | None]] = _KEYS.get
+"""The key for a spelling in common use, None for any other name; such a name needs no further check."""
 
 
 def header_key(name: str) -> str:
     """The key of a header's name: small letters, compact form written out."""
-    return _find_key(name) or name.lower()
+    return known_header_key(name) or name.lower()
 
 
 class Headers:
@@ -89,7 +90,7 @@ class Headers:
         if index is None:
             index = {}
             for name, value in self._items:
-                key = _find_key(name) or name.lower()
+                key = known_header_key(name) or name.lower()
                 if key in index:
                     index[key].append(value)
                 else:
@@ -107,16 +108,16 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """Value of the first line of that name."""
-        values = self.indexed().get(_find_key(name) or name.lower())
+        values = self.indexed().get(known_header_key(name) or name.lower())
         return values[0] if values else None
 
     def get_all(self, name: str) -> list[str]:
         """Values of all lines of that name, one per line."""
-        return list(self.indexed().get(_find_key(name) or name.lower(), ()))
+        return list(self.indexed().get(known_header_key(name) or name.lower(), ()))
 
     def get_list(self, name: str) -> list[str]:
         """Values of all lines of that name, split at commas outside of quotes and angle brackets."""
-        values = self.indexed().get(_find_key(name) or name.lower())
+        values = self.indexed().get(known_header_key(name) or name.lower())
         if not values:
             return []
         if len(values) == 1:

@@ -91,6 +91,20 @@ class Message:
             raise SipParseError(f"{key} is missing")
         return value
 
+    def read_routing_headers(self) -> None:
+        """Read Via (top), From, To, CSeq and Max-Forwards, which later cannot fail any more.
+
+        Raises:
+            SipParseError: one of them is missing or malformed.
+        """
+        index, typed = self.headers.indexed(), self._typed
+        for key, parse in _ROUTING_HEADERS:
+            if key in index:
+                text = index[key][0]
+                typed[key] = (text, parse(text))
+            elif key != "max-forwards":
+                raise SipParseError(f"{key} is missing")
+
     @property
     def via(self) -> Via:
         """The top Via."""
@@ -247,6 +261,15 @@ def _parse_max_forwards(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 3 or int(text) > 255:
         raise SipParseError("malformed Max-Forwards")
     return int(text)
+
+
+_ROUTING_HEADERS: Final[tuple[tuple[str, Callable[[str], Any]], ...]] = (
+    ("via", _parse_first_via),
+    ("from", parse_name_addr),
+    ("to", parse_name_addr),
+    ("cseq", parse_cseq),
+    ("max-forwards", _parse_max_forwards),
+)
 
 
 def build_response(

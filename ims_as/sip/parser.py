@@ -18,7 +18,7 @@ from typing import Final
 
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import TOKEN, TOKEN_RE
-from ims_as.sip.headers import Headers, header_key
+from ims_as.sip.headers import Headers, header_key, known_header_key
 from ims_as.sip.message import DIALOG_METHODS, Request, Response
 from ims_as.sip.uri import check_uri
 
@@ -40,7 +40,8 @@ MAX_BODY_BYTES: Final = 262144
 # longest registered method: SUBSCRIBE; RFC 4475 §3.1.1.2 tests with 51
 MAX_METHOD_CHARS: Final = 64
 
-_FOLD_RE: Final = re.compile(r"[ \t]*\r\n[ \t]+")
+_WHITE_SPACE: Final = (" ", "\t")
+_FOLD_RE: Final = re.compile(rb"\r\n[ \t]+")
 _VERSION_RE: Final = re.compile(r"SIP/[0-9]{1,3}\.[0-9]{1,3}", re.IGNORECASE)
 _METHOD_RE: Final = re.compile(TOKEN)
 _STATUS_RE: Final = re.compile(r"([1-6][0-9]{2}) ?(.*)")
@@ -59,12 +60,11 @@ def _split_head(head: bytes) -> tuple[str, Headers]:
         text = head.decode("utf-8", "surrogateescape")
     if "\0" in text:
         raise SipParseError("NUL in header section", fatal=True)
-    if "\r\n " in text or "\r\n\t" in text:
-        text = _FOLD_RE.sub(" ", text)
     lines = text.split("\r\n")
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+    n_ends = len(lines) - 1
+    if text.count("\n") != n_ends or text.count("\r") != n_ends:
         raise SipParseError("bare CR or LF in header section", fatal=True)
-    if len(lines) - 1 > MAX_HEADERS:
+    if n_ends > MAX_HEADERS:
         raise SipParseError("too many headers", 513, fatal=True)
     start_line = lines[0]
     del lines[0]
@@ -72,19 +72,20 @@ def _split_head(head: bytes) -> tuple[str, Headers]:
     index: dict[str, list[str]] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        value = value.strip(" \t")
-        key = header_key(name)
-        if key not in index:
+        key = known_header_key(name)
+        if key is None or not colon:
+            if line[:1] in _WHITE_SPACE:
+                # line folding, §7.3.1: rare and deprecated, so it is only looked for when it is met
+                return _split_head(_FOLD_RE.sub(b" ", head))
+            name = name.rstrip(" \t")  # HCOLON = *( SP / HTAB ) ":" SWS
             if not colon or TOKEN_RE.fullmatch(name) is None:
-                name = name.rstrip(" \t")  # HCOLON = *( SP / HTAB ) ":" SWS
-                if not colon or TOKEN_RE.fullmatch(name) is None:
-                    raise SipParseError("malformed header line", fatal=True)
-                key = header_key(name)
-            index.setdefault(key, []).append(value)
-        elif not colon:
-            raise SipParseError("malformed header line", fatal=True)
-        else:
+                raise SipParseError("malformed header line", fatal=True)
+            key = header_key(name)
+        value = value.strip(" \t")
+        if key in index:
             index[key].append(value)
+        else:
+            index[key] = [value]
         items.append((name, value))
     return start_line, Headers.from_parsed(items, index)
 
@@ -142,26 +143,20 @@ def _check_request_line(parts: list[str]) -> None:
 
 
 def _check_headers(message: Request | Response, method: str) -> None:
-    headers = message.headers
-    index = headers.indexed()
+    index = message.headers.indexed()
     for key in _MANDATORY:
         if key not in index:
             raise SipParseError(f"{key} is missing")
     for key in _SINGLE:
-        values = index.get(key)
-        if values is not None and len(values) != 1:
+        if key in index and len(index[key]) != 1:
             raise SipParseError(f"{key} more than once")
     call_id = index["call-id"][0]
     if not call_id or " " in call_id or "\t" in call_id:
         raise SipParseError("malformed Call-ID")
-    _ = message.via, message.cseq, message.max_forwards
+    message.read_routing_headers()
     check_uri(message.from_.uri_text)
     check_uri(message.to.uri_text)
-    if (
-        method in DIALOG_METHODS
-        and "contact" in index
-        and (type(message) is Request or 100 < message.status < 300)  # type: ignore[union-attr]
-    ):
+    if method in DIALOG_METHODS and "contact" in index and (isinstance(message, Request) or 100 < message.status < 300):
         contact = message.contact
         if contact is not None:
             check_uri(contact.uri_text)

@@ -21,20 +21,19 @@ __all__ = ["MAX_URI_CHARS", "OpaqueUri", "SipUri", "TelUri", "Uri", "check_uri",
 MAX_URI_CHARS: Final = 8192
 
 # userinfo = ( user / telephone-subscriber ) [ ":" password ] "@"; wider: "#" and "[]{}|^\\" unescaped, which PBXs send
-_USER: Final = r"(?:[^\s<>\"@:%\x00-\x20\x7f-\uffff]|%[0-9A-Fa-f]{2})+"
-_PASSWORD: Final = r"(?:[^\s<>\"@:%\x00-\x20\x7f-\uffff]|%[0-9A-Fa-f]{2})*"
+_USER_CHAR: Final = r"(?:[^\s<>\"@:%\x00-\x20\x7f-\U0010ffff]++|%[0-9A-Fa-f]{2})"
 # uri-parameter = pname [ "=" pvalue ], paramchar = param-unreserved / unreserved / escaped
-_PARAM_CHAR: Final = r"(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$,@|{}^`#]|%[0-9A-Fa-f]{2})"
-_PARAMS: Final = rf"(?:;{_PARAM_CHAR}+(?:=(?:{_PARAM_CHAR}|=)*)?)*"
+_PARAM_CHAR: Final = r"(?:[A-Za-z0-9\-_.!~*'()\[\]/:&+$,@|{}^`#]++|%[0-9A-Fa-f]{2})"
+_PARAMS: Final = rf"(?:;{_PARAM_CHAR}++(?:=(?:{_PARAM_CHAR}|=)*+)?)*+"
 # headers = "?" header *( "&" header )
-_HEADERS: Final = r"(?:[A-Za-z0-9\-_.!~*'()\[\]/?:+$=&;,]|%[0-9A-Fa-f]{2})+"
+_HEADERS: Final = r"(?:[A-Za-z0-9\-_.!~*'()\[\]/?:+$=&;,]++|%[0-9A-Fa-f]{2})++"
 _SIP_RE: Final = re.compile(
-    rf"([Ss][Ii][Pp][Ss]?):(?:({_USER})(?::({_PASSWORD}))?@)?({HOST})(?::([0-9]{{1,5}}))?({_PARAMS})(?:\?({_HEADERS}))?"
+    rf"([Ss][Ii][Pp][Ss]?):(?:({_USER_CHAR}++)(?::({_USER_CHAR}*+))?@)?({HOST})(?::([0-9]{{1,5}}))?({_PARAMS})(?:\?({_HEADERS}))?"
 )
 # telephone-subscriber, RFC 3966 §3: digits, hex digits, "*", "#", visual separators
 _TEL_RE: Final = re.compile(rf"[Tt][Ee][Ll]:(\+?[0-9A-Fa-f*#\-.()]+)({_PARAMS})")
 # absoluteURI = scheme ":" ( hier-part / opaque-part )
-_ABSOLUTE_RE: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):[^\s<>\"\x00-\x20\x7f-\uffff]+")
+_ABSOLUTE_RE: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):[^\s<>\"\x00-\x20\x7f-\U0010ffff]+")
 _VISUAL_SEPARATORS: Final = str.maketrans("", "", "-.()")
 
 # RFC 3261 §19.1.4: of these a URI that has one never equals a URI that has not
@@ -144,7 +143,7 @@ class TelUri:
 
     @property
     def aor(self) -> str:
-        """"tel:" and the number without separators; phone-context is left out for global numbers only."""
+        """The number without separators as a tel: URI; a local number keeps its phone-context."""
         context = self.param("phone-context")
         return f"tel:{self.digits}" if context is None else f"tel:{self.digits};phone-context={context.lower()}"
 

@@ -1,0 +1,387 @@
+"""Offer/answer for one audio stream, RFC 3264 (and RFC 6337 for what SIP does with it).
+
+An offer is answered line by line: the first audio line that we can use gets our address and one codec, every other
+line port 0, in the offer's order. The codec is the first of the offer's that is ours; one only, so that the media
+plane never has to follow a change in mid-stream. telephone-event is added when its clock is the codec's.
+
+Hold is understood in both forms: direction attributes, and the old `c=0.0.0.0` (§8.4), which says that its sender
+does not want to receive.
+
+An `o=` version goes up by one when the description differs from the last one sent, and only then (§5, §8).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import Enum, auto
+from typing import Final
+
+import attrs
+
+from ims_as.sip.errors import LocalProtocolError, NoCommonCodecError, SdpError
+from ims_as.sip.sdp import Direction, Line, MediaDescription, RtpMap, SessionDescription, format_connection
+
+__all__ = [
+    "DTMF_PAYLOAD_TYPE",
+    "G711_CODECS",
+    "AudioStream",
+    "CodecOffer",
+    "LocalMedia",
+    "Negotiated",
+    "OfferAnswer",
+    "OfferAnswerState",
+    "SdpSession",
+    "apply_answer",
+    "build_offer",
+    "negotiate_answer",
+]
+
+# no rule says which dynamic number telephone-event has; 101 is what nearly everybody uses
+DTMF_PAYLOAD_TYPE: Final = 101
+# RFC 4733 §3.2: digits, *, #, A to D
+_DTMF_EVENTS: Final = "0-15"
+_TELEPHONE_EVENT: Final = "telephone-event"
+# plain RTP; SRTP and DTLS need keys that we do not have yet
+_PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
+# packet times that a G.711 sender can be asked for; others are a wish that RFC 8866 §6.4 lets us leave
+_PTIMES_MS: Final = range(10, 61, 10)
+
+
+@attrs.frozen(slots=True)
+class CodecOffer:
+    """One codec of ours. `payload_type` is the number in our own offers; in answers the offer's number is used."""
+
+    name: str
+    clock_rate: int
+    payload_type: int
+    fmtp: str | None = None
+    channels: int = 1
+
+    @property
+    def rtpmap(self) -> RtpMap:
+        """Its meaning in SDP terms."""
+        return RtpMap(self.name, self.clock_rate, self.channels)
+
+
+G711_CODECS: Final = (CodecOffer("PCMA", 8000, 8), CodecOffer("PCMU", 8000, 0))
+"""The codecs that need no library, in our order."""
+
+
+@attrs.frozen(slots=True)
+class LocalMedia:
+    """Our side of the stream: address (IPv6 without brackets), port, codecs in our order, what we are ready to do."""
+
+    address: str
+    port: int
+    codecs: tuple[CodecOffer, ...] = G711_CODECS
+    dtmf: bool = True
+    ptime_ms: int = 20
+    direction: Direction = Direction.SENDRECV
+
+
+@attrs.frozen(slots=True)
+class AudioStream:
+    """The agreed stream.
+
+    Attributes:
+        codec: encoding name as we write it ("PCMA").
+        payload_type: number on what we send.
+        clock_rate: Hz.
+        remote_host, remote_port: where to send; "0.0.0.0" or "::" during an old-style hold, when we do not send.
+        direction: as seen by us.
+        dtmf_payload_type: telephone-event on what we send, None when not agreed.
+        ptime_ms: packet time that the peer would like to receive.
+        receive_payload_type, receive_dtmf_payload_type: numbers on what the peer sends; they differ from the others
+            only when an answer chose its own (§6.1).
+    """
+
+    codec: str
+    payload_type: int
+    clock_rate: int
+    remote_host: str
+    remote_port: int
+    direction: Direction
+    dtmf_payload_type: int | None
+    ptime_ms: int
+    receive_payload_type: int
+    receive_dtmf_payload_type: int | None
+
+
+@attrs.frozen(slots=True)
+class Negotiated:
+    """The answer to send and the stream that it agrees on."""
+
+    answer: SessionDescription
+    stream: AudioStream
+
+
+@attrs.define(slots=True)
+class SdpSession:
+    """The o= line of all descriptions that we send in one dialog. Ids are decimal numbers (RFC 8866 §5.2)."""
+
+    username: str
+    session_id: int
+    version: int
+    address: str
+    _last: tuple[tuple[Line, ...], tuple[MediaDescription, ...]] | None = attrs.field(default=None, init=False)
+
+    def describe(self, lines: tuple[Line, ...], media: tuple[MediaDescription, ...]) -> SessionDescription:
+        """Put v= and o= before the other session lines; the version goes up when anything has changed."""
+        content = (lines, media)
+        if self._last is not None and self._last != content:
+            self.version += 1
+        self._last = content
+        origin = f"{self.username} {self.session_id} {self.version} {format_connection(self.address)}"
+        return SessionDescription((("v", "0"), ("o", origin), *lines), media)
+
+
+def _is_hold_address(host: str) -> bool:
+    return ipaddress.ip_address(host).is_unspecified
+
+
+def _peer_direction(description: SessionDescription, media: MediaDescription, host: str) -> Direction:
+    """The peer's direction; c=0.0.0.0 takes receiving away from it (RFC 3264 §8.4)."""
+    direction = description.direction_of(media)
+    if _is_hold_address(host):
+        direction = Direction.of(sends=direction.sends, receives=False)
+    return direction
+
+
+def _is_audio(media: MediaDescription) -> bool:
+    return media.media.lower() == "audio" and media.port != 0 and media.proto.upper() in _PROTOCOLS
+
+
+def _usable_host(description: SessionDescription, media: MediaDescription, our_address: str) -> str:
+    host = description.connection_of(media)
+    if not _is_hold_address(host) and (":" in host) != (":" in our_address):
+        raise SdpError("peer's address is of the other IP version")
+    return host
+
+
+def _peer_ptime_ms(media: MediaDescription, ours_ms: int) -> int:
+    wanted = media.milliseconds("ptime")
+    ptime_ms = wanted if wanted is not None and wanted in _PTIMES_MS else ours_ms
+    longest = media.milliseconds("maxptime")
+    if longest is not None and longest < ptime_ms:
+        ptime_ms = max(longest // 10 * 10, _PTIMES_MS.start)
+    return ptime_ms
+
+
+def _pick_codec(media: MediaDescription, codecs: tuple[CodecOffer, ...]) -> tuple[int, CodecOffer]:
+    """First of the peer's payload types that is one of ours."""
+    for number, meaning in media.payloads():
+        for codec in codecs:
+            if meaning.is_same(codec.rtpmap):
+                return number, codec
+    raise NoCommonCodecError("no audio codec in common")
+
+
+def _pick_dtmf(media: MediaDescription, clock_rate: int) -> int | None:
+    """telephone-event with the codec's clock (RFC 4733 §2.1 asks for one timestamp clock per stream)."""
+    wanted = RtpMap(_TELEPHONE_EVENT, clock_rate)
+    return next((number for number, meaning in media.payloads() if meaning.is_same(wanted)), None)
+
+
+def _codec_lines(payload_type: int, codec: CodecOffer) -> list[Line]:
+    channels = "" if codec.channels == 1 else f"/{codec.channels}"
+    lines = [("a", f"rtpmap:{payload_type} {codec.name}/{codec.clock_rate}{channels}")]
+    if codec.fmtp is not None:
+        lines.append(("a", f"fmtp:{payload_type} {codec.fmtp}"))
+    return lines
+
+
+def _dtmf_lines(payload_type: int, clock_rate: int) -> list[Line]:
+    return [
+        ("a", f"rtpmap:{payload_type} {_TELEPHONE_EVENT}/{clock_rate}"),
+        ("a", f"fmtp:{payload_type} {_DTMF_EVENTS}"),
+    ]
+
+
+def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: SdpSession) -> Negotiated:
+    """Answer an offer, RFC 3264 §6.
+
+    Raises:
+        NoCommonCodecError: there are usable audio lines, but none with a codec of ours.
+        SdpError: there is no usable audio line at all, or the chosen one has no usable address.
+    """
+    failure: SdpError = SdpError("no usable audio line")
+    for position, media in enumerate(offer.media):
+        if not _is_audio(media):
+            continue
+        try:
+            answer_media, stream = _answer_audio(offer, media, local)
+        except SdpError as error:
+            failure = error if not isinstance(failure, NoCommonCodecError) else failure
+            continue
+        entries = tuple(answer_media if n == position else other.rejected() for n, other in enumerate(offer.media))
+        # §6: t= is that of the offer; s= of an answer is free
+        timing = tuple(("t", value) for value in offer.timing) or (("t", "0 0"),)
+        lines = (("s", "-"), ("c", format_connection(local.address)), *timing)
+        return Negotiated(session.describe(lines, entries), stream)
+    raise failure
+
+
+def _answer_audio(
+    offer: SessionDescription, media: MediaDescription, local: LocalMedia
+) -> tuple[MediaDescription, AudioStream]:
+    payload_type, codec = _pick_codec(media, local.codecs)
+    host = _usable_host(offer, media, local.address)
+    dtmf = _pick_dtmf(media, codec.clock_rate) if local.dtmf else None
+    direction = _peer_direction(offer, media, host).reversed.restricted_to(local.direction)
+    formats = [str(payload_type)]
+    lines = _codec_lines(payload_type, codec)
+    if dtmf is not None:
+        formats.append(str(dtmf))
+        lines += _dtmf_lines(dtmf, codec.clock_rate)
+    lines += [("a", f"ptime:{local.ptime_ms}"), ("a", direction.value)]
+    stream = AudioStream(
+        codec=codec.name,
+        payload_type=payload_type,
+        clock_rate=codec.clock_rate,
+        remote_host=host,
+        remote_port=media.port,
+        direction=direction,
+        dtmf_payload_type=dtmf,
+        ptime_ms=_peer_ptime_ms(media, local.ptime_ms),
+        receive_payload_type=payload_type,
+        receive_dtmf_payload_type=dtmf,
+    )
+    return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream
+
+
+def build_offer(local: LocalMedia, session: SdpSession) -> SessionDescription:
+    """An offer with one audio line, RFC 3264 §5.
+
+    Raises:
+        LocalProtocolError: there are no codecs, or two of them have the same payload type.
+    """
+    clocks = list(dict.fromkeys(codec.clock_rate for codec in local.codecs))
+    numbers = [codec.payload_type for codec in local.codecs]
+    lines = [line for codec in local.codecs for line in _codec_lines(codec.payload_type, codec)]
+    if local.dtmf:
+        number = DTMF_PAYLOAD_TYPE
+        for clock_rate in clocks:
+            while number in numbers:
+                number += 1
+            numbers.append(number)
+            lines += _dtmf_lines(number, clock_rate)
+    if not local.codecs or len(set(numbers)) != len(numbers) or max(numbers) > 127:
+        raise LocalProtocolError("codecs cannot be offered")
+    lines += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
+    media = MediaDescription("audio", local.port, "RTP/AVP", tuple(map(str, numbers)), tuple(lines))
+    return session.describe((("s", "-"), ("c", format_connection(local.address)), ("t", "0 0")), (media,))
+
+
+def apply_answer(offer: SessionDescription, answer: SessionDescription) -> AudioStream:
+    """Read the answer to an offer of ours, RFC 3264 §7.
+
+    Raises:
+        NoCommonCodecError: the answer accepts the line, but with none of the codecs offered.
+        SdpError: the answer has another number of m= lines, or refuses or breaks the audio line.
+    """
+    if len(offer.media) != len(answer.media):
+        raise SdpError("answer with another number of m= lines")
+    for ours, theirs in zip(offer.media, answer.media, strict=True):
+        if _is_audio(ours):
+            return _agreed_stream(offer, ours, answer, theirs)
+    raise LocalProtocolError("offer without an audio line")
+
+
+def _agreed_stream(
+    offer: SessionDescription, ours: MediaDescription, answer: SessionDescription, theirs: MediaDescription
+) -> AudioStream:
+    if theirs.media.lower() != "audio" or theirs.proto.upper() != ours.proto.upper():
+        raise SdpError("answer changes the audio line")
+    if theirs.port == 0:
+        raise SdpError("audio line refused")
+    host = _usable_host(answer, theirs, offer.connection_of(ours))
+    offered = [
+        CodecOffer(meaning.name, meaning.clock_rate, number, None, meaning.channels)
+        for number, meaning in ours.payloads()
+        if meaning.name != _TELEPHONE_EVENT
+    ]
+    payload_type, codec = _pick_codec(theirs, tuple(offered))
+    dtmf = _pick_dtmf(theirs, codec.clock_rate)
+    our_dtmf = _pick_dtmf(ours, codec.clock_rate)
+    direction = _peer_direction(answer, theirs, host).reversed.restricted_to(offer.direction_of(ours))
+    return AudioStream(
+        codec=codec.name,
+        payload_type=payload_type,
+        clock_rate=codec.clock_rate,
+        remote_host=host,
+        remote_port=theirs.port,
+        direction=direction,
+        dtmf_payload_type=dtmf if our_dtmf is not None else None,
+        ptime_ms=_peer_ptime_ms(theirs, ours.milliseconds("ptime") or _PTIMES_MS.start * 2),
+        receive_payload_type=codec.payload_type,
+        receive_dtmf_payload_type=our_dtmf if dtmf is not None else None,
+    )
+
+
+class OfferAnswerState(Enum):
+    """Where an exchange stands (RFC 6337 §2.2)."""
+
+    STABLE = auto()
+    LOCAL_OFFER = auto()
+
+
+class OfferAnswer:
+    """Offer/answer of one dialog: at most one offer of ours is open, and the last agreement stays until the next.
+
+    A failed exchange changes nothing (§8: the session goes on as it was).
+    """
+
+    def __init__(self, local: LocalMedia, session: SdpSession) -> None:
+        self.local = local
+        self.session = session
+        self.state = OfferAnswerState.STABLE
+        self.stream: AudioStream | None = None
+        self._offer: SessionDescription | None = None
+
+    def receive_offer(self, offer: SessionDescription, *, local: LocalMedia | None = None) -> Negotiated:
+        """Answer the peer's offer; `local` replaces our side from now on if it can be agreed.
+
+        Raises:
+            LocalProtocolError: an offer of ours is open (the SIP side should have answered 491).
+            SdpError: as `negotiate_answer`.
+        """
+        if self.state is OfferAnswerState.LOCAL_OFFER:
+            raise LocalProtocolError("an offer of ours is open")
+        negotiated = negotiate_answer(offer, local or self.local, session=self.session)
+        self.local = local or self.local
+        self.stream = negotiated.stream
+        return negotiated
+
+    def send_offer(self, *, local: LocalMedia | None = None) -> SessionDescription:
+        """Make an offer and wait for its answer.
+
+        Raises:
+            LocalProtocolError: one is open already.
+        """
+        if self.state is OfferAnswerState.LOCAL_OFFER:
+            raise LocalProtocolError("an offer of ours is open")
+        offer = build_offer(local or self.local, self.session)
+        self.local = local or self.local
+        self._offer = offer
+        self.state = OfferAnswerState.LOCAL_OFFER
+        return offer
+
+    def receive_answer(self, answer: SessionDescription) -> AudioStream:
+        """Take the answer; the exchange is closed, whatever the answer was.
+
+        Raises:
+            LocalProtocolError: no offer of ours is open.
+            SdpError: as `apply_answer`.
+        """
+        offer = self.abandon_offer()
+        if offer is None:
+            raise LocalProtocolError("no offer of ours is open")
+        stream = apply_answer(offer, answer)
+        self.stream = stream
+        return stream
+
+    def abandon_offer(self) -> SessionDescription | None:
+        """The request that carried our offer was refused: back to what was agreed before."""
+        offer, self._offer = self._offer, None
+        self.state = OfferAnswerState.STABLE
+        return offer
