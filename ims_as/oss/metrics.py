@@ -104,7 +104,7 @@ class Metrics:
         self._totals: dict[tuple[int, tuple[str, ...]], float] = {}
         self._peer_states: dict[str, set[str]] = {}
         # a time series more per counter that says only when the process started; the switch is global in the library
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._gauges("build_info", "Version that runs; always 1.", "version").labels(version("ims-as")).set(1)

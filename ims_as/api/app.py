@@ -1,0 +1,176 @@
+"""The HTTP API for health checks, metrics and operators.
+
+======================= ============================================================================================
+GET /health/live        200 as long as the process answers; depends on nothing else.
+GET /health/ready       200 when a call could be served now, else 503 with ``reasons``.
+GET /metrics            Prometheus text format, OpenMetrics where the Accept header asks for it.
+GET /calls              Summaries, newest first; ``?limit=`` (default 100), ``?state=``.
+GET /calls/{id}         One call by our id or a SIP Call-ID: parties, transcript, termination, trace.
+POST /drain             No new calls from now on; 202 at once.
+======================= ============================================================================================
+
+Errors are JSON, ``{"error": text}``.  What goes wrong in here costs that request only: 500, counted, logged, and
+nothing of the error goes to the client.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ims_as.oss.metrics import Metrics
+from ims_as.oss.oplog import OperatorLog
+
+__all__ = ["MAX_BODY_BYTES", "MAX_LISTED_CALLS", "ApiState", "build_api"]
+
+MAX_BODY_BYTES = 64 * 1024
+"""No request needs a body at all."""
+MAX_LISTED_CALLS = 10_000
+DEFAULT_LISTED_CALLS = 100
+
+
+class ApiState(Protocol):
+    """What the API shows; the server provides it."""
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    def is_ready(self) -> tuple[bool, list[str]]:
+        """Whether a call could be served now, and if not, why."""
+        ...
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Summaries of the calls that are up and of the last that ended, newest first."""
+        ...
+
+    def call(self, call_id: str, /) -> dict[str, Any] | None:
+        """One call by our id or a SIP Call-ID."""
+        ...
+
+    async def drain(self) -> None:
+        """Starts draining; returns at once."""
+        ...
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    # default=str: a record may hold what JSON does not know; an operator is better served by its text than by a 500
+    body = json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")).encode(
+        "utf-8", "backslashreplace"
+    )
+    return Response(body, status, {"cache-control": "no-store"}, "application/json")
+
+
+class _Guard:
+    """Bounds the request, counts it, and turns an unforeseen error into a 500."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: OperatorLog | None) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        async def counting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            if _body_length(scope) > MAX_BODY_BYTES:
+                await _json({"error": "request too large"}, 413)(scope, receive, counting_send)
+            else:
+                await self._app(scope, receive, counting_send)
+        # the guard: an error of ours in a request must cost that request only
+        except Exception as error:
+            self._metrics.guard_errors.labels("api").inc()
+            if self._log is not None:
+                self._log.event("API_ERROR", error=repr(error), path=str(scope["path"])[:200])
+            if not status:
+                await _json({"error": "internal error"}, 500)(scope, receive, counting_send)
+        finally:
+            self._metrics.api_requests.labels(status).inc()
+
+
+def _body_length(scope: Scope) -> int:
+    """Declared length; a length that is not a number, and chunks, count as too long."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return MAX_BODY_BYTES + 1
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) < 12 else MAX_BODY_BYTES + 1
+    return 0
+
+
+def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
+    """The ASGI application; ``app.state.metrics`` and ``app.state.log`` are there for ``serve_api``."""
+
+    async def live(_: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def ready(_: Request) -> Response:
+        is_ready, reasons = state.is_ready()
+        if is_ready:
+            return _json({"status": "ready"})
+        return _json({"status": "not ready", "reasons": reasons}, 503)
+
+    async def metrics(request: Request) -> Response:
+        body, content_type = state.metrics.render(request.headers.get("accept"))
+        return Response(body, headers={"content-type": content_type})
+
+    async def calls(request: Request) -> Response:
+        limit_text = request.query_params.get("limit", str(DEFAULT_LISTED_CALLS))
+        if not (limit_text.isascii() and limit_text.isdigit() and len(limit_text) < 9):
+            raise HTTPException(400, "limit must be a number")
+        found = state.calls()
+        if (wanted := request.query_params.get("state")) is not None:
+            found = [call for call in found if call.get("state") == wanted]
+        return _json({"calls": found[: min(int(limit_text), MAX_LISTED_CALLS)], "total": len(found)})
+
+    async def call(request: Request) -> Response:
+        if (found := state.call(request.path_params["call_id"])) is None:
+            raise HTTPException(404, "no such call")
+        return _json(found)
+
+    async def drain(_: Request) -> Response:
+        await state.drain()
+        return _json({"status": "draining"}, 202)
+
+    def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+        return Route(path, endpoint, methods=[method])
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        response = _json({"error": error.detail.lower()}, error.status_code)
+        response.headers.update(error.headers or {})
+        return response
+
+    app = Starlette(
+        routes=[
+            route("/health/live", live),
+            route("/health/ready", ready),
+            route("/metrics", metrics),
+            route("/calls", calls),
+            route("/calls/{call_id:path}", call),
+            route("/drain", drain, "POST"),
+        ],
+        middleware=[Middleware(_Guard, metrics=state.metrics, log=log)],
+        exception_handlers={HTTPException: http_error},
+    )
+    app.state.metrics = state.metrics
+    app.state.log = log
+    return app
