@@ -1,0 +1,266 @@
+"""Builds every part from the configuration and runs them in one nursery tree.
+
+Start, in order (each is up before the next begins): media workers, Diameter peers (in the background: a dead HSS never
+keeps us from starting), CDR writer, a first look at the engines, API, SIP listeners last, for a call that arrives must
+be served.
+
+Stop, on SIGTERM or SIGINT:
+
+1. admission closes: new INVITEs and OPTIONS get 503, in-dialog requests go on;
+2. calls are given ``DRAIN_S`` to end, then ended with a BYE;
+3. DPR to the Diameter peers;
+4. listeners, API and workers are cancelled; the CDR writer flushes as it ends.
+
+A second signal skips to 3.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from ipaddress import ip_address
+from typing import Any
+
+import trio
+
+from diameter.message import Message
+from diameter.node import DiameterNode, NodeConfig, PeerConfig
+from diameter.sh.client import ShClient, ShConfig
+from ims_as.api.app import build_api
+from ims_as.api.server import serve_api
+from ims_as.app_metrics import MetricsBridge
+from ims_as.call.admission import Admission
+from ims_as.call.bypass import BypassTokens
+from ims_as.call.context import CallContext
+from ims_as.call.dispatcher import ALLOW, Dispatcher
+from ims_as.call.engine_health import EngineHealth
+from ims_as.call.probe import keep_probing
+from ims_as.call.profile import host_of
+from ims_as.call.record import CallDirectory
+from ims_as.charging.cdr import CdrWriter
+from ims_as.config import Config
+from ims_as.isc.registration import RegistrationTable
+from ims_as.media_client import MediaPool
+from ims_as.oss.metrics import Metrics
+from ims_as.oss.oplog import OperatorLog
+from ims_as.oss.trace import TraceStore
+from ims_as.sip.proxy import StatefulProxy
+from ims_as.sip.user_agent import UserAgent
+from ims_as.transport.endpoint import Endpoint, WireEvent
+
+__all__ = ["Application", "serve"]
+
+DRAIN_S = 20.0
+"""Well inside Kubernetes' default grace period of 30 s."""
+DPR_DEADLINE_S = 1.0
+MAX_TRUST_CACHE = 10_000
+
+
+class Application:
+    """One running server; it is its own API state.  ``run`` returns when it has stopped."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.log = OperatorLog(config.log, on_event=lambda entry: self.metrics.operator_events.labels(entry).inc())
+        self.cdr = CdrWriter(
+            config.cdr.directory,
+            node=config.identity,
+            rotate_size_bytes=config.cdr.rotate_size_bytes,
+            rotate_after_s=config.cdr.rotate_after_s,
+            metrics=self.metrics,
+            log=self.log,
+        )
+        self._trust: dict[str, bool] = {}
+        self.endpoint = Endpoint(
+            listen=config.sip.listen,
+            advertise=config.sip.advertise,
+            is_trusted=self._is_trusted,
+            hosts=config.sip.hosts,
+            on_wire=self._on_wire,
+            server_name="ims-as",
+        )
+        self.node: DiameterNode | None = None
+        self.sh: ShClient | None = None
+        if config.diameter.peers:
+            self.node, self.sh = self._build_diameter()
+        ports = config.media.ports
+        self.media = MediaPool(
+            workers=config.media.workers, address=config.media.address, ports=(ports.first, ports.last)
+        )
+        self.context = self._build_context()
+        self._bridge = MetricsBridge(self.metrics, self.endpoint, self.node, self.sh, self.media)
+        self.metrics.before_scrape(self._bridge.refresh)
+        self._stop = trio.Event()
+        self._stop_now = trio.Event()
+
+    # ---------------------------------------------------------------- parts
+
+    def _build_diameter(self) -> tuple[DiameterNode, ShClient]:
+        diameter = self.config.diameter
+        peers = tuple(
+            PeerConfig(each.address.host, each.address.port, each.address.transport) for each in diameter.peers
+        )
+        node = DiameterNode(
+            NodeConfig(origin_host=diameter.origin_host, origin_realm=diameter.origin_realm, peers=peers),
+            on_request=self._on_diameter_request,
+        )
+        sh = diameter.sh
+        client = ShClient(
+            node,
+            ShConfig(
+                destination_realm=diameter.destination_realm,
+                server_name=self.config.identity,
+                service_indication=sh.service_indication,
+                budget_s=sh.budget_ms / 1000,
+                cache_s=sh.cache_s,
+                subscribe=sh.subscribe,
+            ),
+        )
+        return node, client
+
+    def _build_context(self) -> CallContext:
+        config = self.config
+        hosts = {host_of(config.identity), *(address.host.lower() for address in config.sip.listen)}
+        if config.sip.advertise is not None:
+            hosts.add(config.sip.advertise.host.lower())
+        key = config.sip.bypass_key
+        user_agent = UserAgent(
+            self.endpoint,
+            on_invite=lambda request, transaction: self.dispatcher.on_invite(request, transaction),
+            on_request=lambda request, transaction: self.dispatcher.on_request(request, transaction),
+            user_agent="ims-as",
+            allow=ALLOW,
+        )
+        context = CallContext(
+            config=config,
+            endpoint=self.endpoint,
+            user_agent=user_agent,
+            proxy=StatefulProxy(self.endpoint),
+            media=self.media,
+            sh=self.sh,
+            registrations=RegistrationTable(),
+            metrics=self.metrics,
+            log=self.log,
+            traces=TraceStore(CallContext.wall),
+            directory=CallDirectory(),
+            admission=Admission(config.limits.calls, config.limits.calls_per_second),
+            engines=EngineHealth(),
+            bypass=BypassTokens(key.value.encode() if key is not None else secrets.token_bytes(32)),
+            write_cdr=self.cdr.write_call,
+            api_base=f"http://{config.api.listen}",
+            own_hosts=frozenset(hosts),
+        )
+        self.dispatcher = Dispatcher(context)
+        self.endpoint.user = user_agent
+        return context
+
+    # ---------------------------------------------------------------- hooks
+
+    def _is_trusted(self, address: str) -> bool:
+        known = self._trust.get(address)
+        if known is None:
+            ip = ip_address(address)
+            known = any(ip in network for network in self.config.sip.trusted_peers)
+            if len(self._trust) >= MAX_TRUST_CACHE:
+                self._trust.clear()
+            self._trust[address] = known
+        return known
+
+    def _on_wire(self, event: WireEvent) -> None:
+        """Each SIP message in or out, into the trail of its call."""
+        call_id = sip_call_id_of(event.data)
+        record = self.context.directory.find(call_id) if call_id is not None else None
+        if record is not None:
+            host, port = event.flow.remote[:2]
+            record.trace.add_message(event.direction, f"{host}:{port}", event.data, at=event.at)
+
+    async def _on_diameter_request(self, message: Message, peer: str) -> Message:
+        assert self.sh is not None
+        return self.sh.receive_push(message)
+
+    # ---------------------------------------------------------------- life
+
+    async def run(self, *, task_status: trio.TaskStatus[Application] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as parts:
+            await parts.start(self.cdr.run)
+            await parts.start(self.media.run)
+            if self.node is not None and self.sh is not None:
+                await parts.start(self.node.run)
+                parts.start_soon(self.sh.run)
+            urls = frozenset(engine.url for agent in self.config.agents.values() for engine in agent.engines)
+            await parts.start(keep_probing, self.context.engines, urls)
+            await parts.start(serve_api, build_api(self, self.log), self.config.api.listen)
+            async with trio.open_nursery() as calls:
+                self.context.tasks = calls
+                await parts.start(self.endpoint.run)
+                parts.start_soon(self._watch_signals)
+                self.log.event("SERVER_STARTED", listen=[str(address) for address in self.endpoint.addresses])
+                task_status.started(self)
+                await self._stop.wait()
+                await self._quiesce()
+                calls.cancel_scope.cancel()
+            if self.node is not None:
+                with trio.move_on_after(DPR_DEADLINE_S):
+                    await self.node.disconnect()
+            parts.cancel_scope.cancel()
+        self.log.event("SERVER_STOPPED")
+
+    def stop(self) -> None:
+        """Begins the shutdown; called again, it is hastened."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                self.stop()
+
+    async def _quiesce(self) -> None:
+        self.log.event("SERVER_STOPPING")
+        self.context.admission.draining = True
+        with trio.move_on_after(DRAIN_S):
+            await self._until_idle()
+            return
+        for call in list(self.context.calls):
+            call.shut_down("shutdown")
+        with trio.move_on_after(2.0):
+            await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        while self.context.calls and not self._stop_now.is_set():
+            with trio.move_on_after(0.1):
+                await self._stop_now.wait()
+
+    # ---------------------------------------------------------------- ApiState
+
+    def is_ready(self) -> tuple[bool, list[str]]:
+        return self.dispatcher.readiness()
+
+    def calls(self) -> list[dict[str, Any]]:
+        return self.context.directory.summaries()
+
+    def call(self, call_id: str, /) -> dict[str, Any] | None:
+        record = self.context.directory.find(call_id)
+        return None if record is None else record.detail()
+
+    async def drain(self) -> None:
+        """No new calls from now on (``POST /drain``)."""
+        self.context.admission.draining = True
+        self.log.event("DRAIN_STARTED")
+
+
+def sip_call_id_of(message: bytes) -> str | None:
+    """The Call-ID of a message on the wire, without parsing it."""
+    for name in (b"\r\nCall-ID:", b"\r\ni:", b"\r\ncall-id:", b"\r\nCall-Id:"):
+        at = message.find(name)
+        if at >= 0:
+            end = message.find(b"\r\n", at + 2)
+            return message[at + len(name) : end].strip().decode("utf-8", "replace")
+    return None
+
+
+async def serve(config: Config) -> None:
+    """Runs the server until it is told to stop by a signal."""
+    await Application(config).run()

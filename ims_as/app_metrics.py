@@ -1,0 +1,59 @@
+"""Brings what the parts count for themselves into the metrics, just before each scrape."""
+
+from __future__ import annotations
+
+import attrs
+
+from diameter.node import DiameterNode
+from diameter.sh.client import ShClient
+from ims_as.media_client import MediaPool
+from ims_as.oss.metrics import Metrics, sip_method_label
+from ims_as.transport.endpoint import Endpoint
+
+__all__ = ["MetricsBridge"]
+
+
+@attrs.define
+class MetricsBridge:
+    metrics: Metrics
+    endpoint: Endpoint
+    node: DiameterNode | None
+    sh: ShClient | None
+    media: MediaPool
+
+    def refresh(self) -> None:
+        """Quick, and raises nothing."""
+        self._refresh_sip()
+        self._refresh_media()
+        if self.node is not None:
+            for peer in self.node.peer_states():
+                self.metrics.set_peer_state(str(peer["peer"]), str(peer["state"]), is_open=bool(peer["is_open"]))
+
+    def _refresh_sip(self) -> None:
+        metrics, counters, stats = self.metrics, self.endpoint.counters, self.endpoint.stats
+        metrics.sip_transactions.set(stats.client_transactions + stats.server_transactions)
+        metrics.sip_dialogs.set(stats.dialogs)
+        metrics.sip_connections.set(stats.connections)
+        for direction, requests, responses in (
+            ("in", counters.requests_in, counters.responses_in),
+            ("out", counters.requests_out, counters.responses_out),
+        ):
+            for method, count in requests.items():
+                metrics.follow(metrics.sip_messages, count, sip_method_label(method), "", direction)
+            for status, count in responses.items():
+                metrics.follow(metrics.sip_messages, count, "", status, direction)
+        for reason, count in [*counters.parse_errors.items(), *counters.drops.items()]:
+            metrics.follow(metrics.sip_rejected, count, reason)
+        metrics.follow(metrics.sip_retransmissions, counters.retransmissions_out.total())
+        for error, count in counters.guard_errors.items():
+            metrics.follow(metrics.guard_errors, count, f"sip {error}")
+
+    def _refresh_media(self) -> None:
+        metrics = self.metrics
+        for index, link in list(self.media.links.items()):
+            name = f"w{index}"
+            metrics.media_worker_up.labels(name).set(int(link.alive))
+            metrics.media_worker_load.labels(name).set(link.load)
+            metrics.media_worker_legs.labels(name).set(link.legs)
+            metrics.media_worker_late_seconds.labels(name).set(float(link.last_load.get("max_late_ms", 0.0)) / 1000)
+        metrics.follow(metrics.media_worker_restarts, self.media.restarts)

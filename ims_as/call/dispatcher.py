@@ -1,0 +1,179 @@
+"""What becomes of each request that starts something: the first decisions of a call's life.
+
+In this order (design: the life of a call): Max-Forwards, our own bypass token, emergency and priority (these are passed
+on and never anchored nor limited), admission, then the agent call.  Requests other than INVITE: OPTIONS says whether a
+call could be served now, REGISTER is the S-CSCF's third-party registration, the rest goes on by its Route.
+"""
+
+from __future__ import annotations
+
+from ims_as.call.agent_call import AgentCall, caller_identity
+from ims_as.call.bypass import BYPASS_HEADER
+from ims_as.call.context import CallContext, new_call_id
+from ims_as.call.failure import reason_header
+from ims_as.call.passthrough import exempt_reason
+from ims_as.call.record import CallRecord
+from ims_as.errors import Result, Termination
+from ims_as.isc.routing import split_route
+from ims_as.isc.served_user import determine_served_user
+from ims_as.sip.message import Request, build_response
+from ims_as.sip.transaction import ServerTransaction
+
+__all__ = ["ALLOW", "Dispatcher"]
+
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER"
+RETRY_AFTER_S = 2
+"""Only with overload: it makes an S-CSCF avoid the whole server (F4)."""
+
+
+class Dispatcher:
+    """Hands each INVITE to a call, to the proxy or back."""
+
+    def __init__(self, context: CallContext) -> None:
+        self._context = context
+
+    # ---------------------------------------------------------------- INVITE
+
+    def on_invite(self, request: Request, transaction: ServerTransaction) -> None:
+        context = self._context
+        record = self._new_record(request)
+        route = split_route(request, context.is_own_uri)
+        if request.max_forwards == 0:
+            self._refuse(request, transaction, record, 483, Termination(Result.REJECTED, "ims-as", "max-forwards", 483))
+            return
+        token = request.headers.get(BYPASS_HEADER)
+        if token is not None and context.bypass.is_valid_untrusted(token.strip(), request.uri, now=context.wall()):
+            self._pass_on(request, transaction, record, "own-transfer", has_route=bool(route.rest))
+            return
+        if (reason := exempt_reason(request)) is not None:
+            self._pass_on(request, transaction, record, reason, has_route=bool(route.rest))
+            return
+        refusal = context.admission.admit(now=context.now())
+        if refusal is not None:
+            context.metrics.admission_rejected.labels(refusal).inc()
+            headers = [("Retry-After", str(RETRY_AFTER_S)), reason_header(refusal, "overload")]
+            termination = Termination(Result.REJECTED, "ims-as", f"overload-{refusal}", 503)
+            self._refuse(request, transaction, record, 503, termination, headers)
+            return
+        served = determine_served_user(request, is_own_uri=context.is_own_uri)
+        record.served_user, record.session_case = served.uri, served.session_case.name.lower()
+        record.trace.add("decision", "ims-as", "ims-as", f"served user {served.uri} by {served.source}")
+        call = AgentCall(context, request, transaction, record, served, route)
+        context.directory.add(record)
+        context.calls.add(call)
+        context.metrics.calls_active.inc()
+        transaction.owner = call
+        assert context.tasks is not None
+        context.tasks.start_soon(self._run, call)
+
+    async def _run(self, call: AgentCall) -> None:
+        try:
+            await call.run()
+        finally:
+            context = self._context
+            context.calls.discard(call)
+            context.admission.release()
+            context.metrics.calls_active.dec()
+            self._finish(call.record)
+
+    def _new_record(self, request: Request) -> CallRecord:
+        context = self._context
+        call_id = new_call_id()
+        record = CallRecord(
+            id=call_id,
+            sip_call_id=request.call_id,
+            from_uri=caller_identity(request),
+            to_uri=request.uri,
+            received_at=context.wall(),
+            trace=context.traces.start(call_id, request.call_id),
+        )
+        for parameter in (request.headers.get("P-Charging-Vector") or "").split(";"):
+            name, _, value = parameter.strip().partition("=")
+            if name.lower() == "icid-value":
+                record.icid = value.strip('"')
+            elif name.lower() == "orig-ioi":
+                record.orig_ioi = value.strip('"')
+        return record
+
+    def _refuse(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        record: CallRecord,
+        status: int,
+        termination: Termination,
+        headers: list[tuple[str, str]] | None = None,
+    ) -> None:
+        self._context.endpoint.send_response(transaction, build_response(request, status, headers=headers or []))
+        record.termination = termination
+        self._context.directory.add(record)
+        self._finish(record)
+
+    def _pass_on(
+        self, request: Request, transaction: ServerTransaction, record: CallRecord, reason: str, *, has_route: bool
+    ) -> None:
+        if not has_route:
+            termination = Termination(Result.REJECTED, "ims-as", f"{reason}-without-route", 503)
+            self._refuse(request, transaction, record, 503, termination, [reason_header("no-route", reason)])
+            return
+        record.trace.add("decision", "ims-as", "ims-as", f"passed on by its Route: {reason}")
+        self._context.proxy.forward(request, transaction)
+        record.termination = Termination(Result.PASSED_ON, "ims-as", reason, None)
+        self._context.directory.add(record)
+        self._finish(record)
+
+    def _finish(self, record: CallRecord) -> None:
+        """Metrics, CDR and the directory: once for each INVITE."""
+        context = self._context
+        if record.ended_at is None:
+            record.ended_at = context.wall()
+        context.directory.end(record)
+        context.traces.end(record.id)
+        termination = record.termination
+        assert termination is not None
+        context.metrics.count_call(termination)
+        context.write_cdr(record.fields())
+
+    # ---------------------------------------------------------------- everything else
+
+    def on_request(self, request: Request, transaction: ServerTransaction) -> None:
+        """Out-of-dialog requests other than INVITE."""
+        context = self._context
+        if request.method == "OPTIONS":
+            ready, reasons = self.readiness()
+            headers = [("Allow", ALLOW), ("Accept", "application/sdp")]
+            if not ready:
+                headers.append(reason_header("not-ready", ", ".join(reasons)))
+            self._respond(request, transaction, 200 if ready else 503, headers)
+        elif request.method == "REGISTER":
+            context.endpoint.send_response(
+                transaction, context.registrations.receive_register(request, now=context.wall())
+            )
+        elif split_route(request, context.is_own_uri).rest:
+            context.proxy.forward(request, transaction)
+        else:
+            self._respond(request, transaction, 405, [("Allow", ALLOW)])
+
+    def _respond(
+        self, request: Request, transaction: ServerTransaction, status: int, headers: list[tuple[str, str]]
+    ) -> None:
+        self._context.endpoint.send_response(transaction, build_response(request, status, headers=headers))
+
+    def readiness(self) -> tuple[bool, list[str]]:
+        """Whether a call could be served now, and if not, why."""
+        context = self._context
+        reasons = []
+        if context.admission.draining:
+            reasons.append("draining")
+        if context.admission.held >= context.admission.max_calls:
+            reasons.append("call limit reached")
+        if not context.media.is_ready:
+            reasons.append("no media worker")
+        usable = any(
+            context.engines.is_usable(engine.url)
+            for agent in context.config.agents.values()
+            for engine in agent.engines
+        )
+        if not usable:
+            reasons.append("no engine")
+        return not reasons, reasons

@@ -1,0 +1,131 @@
+"""The engines of an agent, tried in order: for the answer, and again when one is lost in the call (F5)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ims_as.config import EngineConfig
+from ims_as.media_client import MediaError
+from media.control import EngineTarget, StreamConfig
+
+if TYPE_CHECKING:
+    from ims_as.call.agent_call import AgentCall
+
+__all__ = ["EngineChain"]
+
+ANSWER_MARGIN_S = 0.03
+"""Kept of the answer budget for the answer itself."""
+RECONNECT_MS = 1000
+"""The caller is on filler: longer than this a human is the better answer."""
+
+
+class EngineChain:
+    """Opens the media leg with the first engine that works, and finds another when it is lost."""
+
+    def __init__(self, call: AgentCall, engines: Sequence[EngineConfig]) -> None:
+        self._call = call
+        self._engines = tuple(engines)
+        self._current = 0
+        self._session_id = secrets.token_hex(8)
+
+    async def open(self, stream: StreamConfig, *, deadline: float) -> None:
+        """Port and engine.  ``deadline``: monotonic seconds.  Raises MediaError of the last engine tried."""
+        call = self._call
+        context = call.context
+        last = MediaError("engine_open_circuit", "no engine may be tried")
+        for index, engine in enumerate(self._engines):
+            now = context.now()
+            if not context.engines.may_try(engine.url, now=now):
+                continue
+            # a hanging engine must leave time for those behind it
+            share_s = (deadline - ANSWER_MARGIN_S - now) / (len(self._engines) - index)
+            if share_s <= 0:
+                raise MediaError("engine_timeout", "the answer budget is used up")
+            leg = context.media.new_leg(call.on_media)
+            try:
+                reply = await leg.open(stream, self._target(engine, int(share_s * 1000), resume=False))
+            except MediaError as error:
+                self._note(engine, error)
+                last = error
+                if not error.code.startswith("engine"):
+                    break  # our own media plane can't: another engine would not help
+                continue
+            self._note(engine, None, reply)
+            self._current = index
+            call.leg = leg
+            return
+        raise last
+
+    async def reattach(self) -> bool:
+        """The lost engine once more, then those behind it; True when one took the call."""
+        call = self._call
+        for index in range(self._current, len(self._engines)):
+            engine = self._engines[index]
+            if call.leg is None:
+                return False
+            if not call.context.engines.may_try(engine.url, now=call.context.now()):
+                continue
+            try:
+                reply = await call.leg.attach(self._target(engine, RECONNECT_MS, resume=index == self._current))
+            except MediaError as error:
+                self._note(engine, error)
+                continue
+            self._note(engine, None, reply)
+            self._current = index
+            return True
+        return False
+
+    def _note(self, engine: EngineConfig, error: MediaError | None, reply: dict[str, Any] | None = None) -> None:
+        call = self._call
+        context = call.context
+        now = context.now()
+        if error is None:
+            context.engines.note_success(engine.url, now=now)
+            engine_ms = float((reply or {}).get("engine_ms") or 0.0)
+            call.record.engine_url, call.record.engine_ms = engine.url, engine_ms
+            context.metrics.engine_connect_seconds.observe(engine_ms / 1000)
+            call.trace("engine", "media", "engine", f"connected in {engine_ms:.1f} ms", engine.url)
+            return
+        if error.code.startswith("engine"):
+            context.engines.note_failure(engine.url, error.code, now=now)
+            context.metrics.engine_failures.labels(error.code).inc()
+        call.trace("engine", "media", "engine", error.code, f"{engine.url} {error.detail}")
+
+    def _target(self, engine: EngineConfig, timeout_ms: int, *, resume: bool) -> EngineTarget:
+        call = self._call
+        agent = call.agent
+        assert agent is not None
+        start: dict[str, Any] = {
+            "event": "start",
+            "version": 1,
+            "call_id": call.record.id,
+            "session_id": self._session_id,
+            "resume": resume,
+            "from": call.record.from_uri,
+            "to": call.record.to_uri,
+            "served_user": call.served.uri,
+            "session_case": call.record.session_case,
+            "agent": call.agent_name,
+            "rate": engine.rate,
+            "encoding": "pcm_s16le",
+            "frame_ms": 20,
+            "headers": {},
+            "traceparent": f"00-{call.record.id}-{self._session_id}-01",
+        }
+        settings = call.profile.settings
+        if greeting := settings.greeting or agent.greeting:
+            start["greeting"] = greeting
+        if settings.language:
+            start["language"] = settings.language
+        return EngineTarget(
+            type=engine.type,
+            url=engine.url,
+            rate=engine.rate,
+            connect_timeout_ms=timeout_ms,
+            ready=str(getattr(engine.ready, "value", engine.ready)),
+            start=start,
+            filler_after_ms=agent.filler.after_ms,
+            filler_clip=agent.filler.clip,
+        )

@@ -1,0 +1,108 @@
+"""What the served user wants of us: the repository data under our Service-Indication, and our own iFC.
+
+Sh never delays a call past its budget and never fails one (failure doctrine F3): a cached profile, however old, beats
+none, and with none the agent is the one that ``routing`` names.
+"""
+
+from __future__ import annotations
+
+import attrs
+from lxml import etree
+
+from diameter.sh.client import ShClient
+from diameter.sh.errors import ShError, ShUserUnknownError
+from ifc.model import DefaultHandling
+from ifc.parser import IfcError, parse_criteria_untrusted
+
+__all__ = ["ServiceSettings", "UserProfile", "load_profile", "parse_service_settings_untrusted"]
+
+MAX_SETTINGS_BYTES = 65536
+MAX_TEXT_CHARS = 1000
+
+
+@attrs.frozen
+class ServiceSettings:
+    """The repository data ``<AgentProfile>``; unknown elements are ignored."""
+
+    enabled: bool = True
+    agent: str | None = None
+    language: str | None = None
+    greeting: str | None = None
+
+
+@attrs.frozen
+class UserProfile:
+    settings: ServiceSettings = ServiceSettings()
+    default_handling: DefaultHandling | None = None
+    """Of the criterion that brings calls to us; None: not known."""
+    scscf_name: str | None = None
+    source: str = "none"
+    """``cache``, ``hss``, ``stale`` or ``none``, with the reason where there is one."""
+
+
+def parse_service_settings_untrusted(xml: bytes) -> ServiceSettings:
+    """Raises ValueError when it is not XML or too large; an unknown root element gives the defaults."""
+    if len(xml) > MAX_SETTINGS_BYTES:
+        raise ValueError(f"service data of {len(xml)} bytes")
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
+    try:
+        root = etree.fromstring(xml, parser)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(f"service data: {error}") from error
+    texts: dict[str, str] = {}
+    for element in root.iter():
+        if isinstance(element.tag, str) and element.text:
+            texts.setdefault(etree.QName(element).localname, element.text.strip()[:MAX_TEXT_CHARS])
+    return ServiceSettings(
+        enabled=texts.get("Enabled", "true").lower() not in ("false", "0"),
+        agent=texts.get("Agent") or None,
+        language=texts.get("Language") or None,
+        greeting=texts.get("Greeting") or None,
+    )
+
+
+async def load_profile(client: ShClient | None, served_user: str, server_names: frozenset[str]) -> UserProfile:
+    """The profile of the served user, within the client's budget; never raises because of the HSS."""
+    if client is None:
+        return UserProfile(source="none: no HSS configured")
+    cached = client.cached(served_user)
+    source = "cache"
+    if cached is None:
+        try:
+            cached = await client.fetch(served_user)
+            source = "hss"
+        except ShUserUnknownError:
+            return UserProfile(source="none: the HSS does not know the user")
+        except ShError as error:
+            return UserProfile(source=f"none: {error}")
+    settings = ServiceSettings()
+    if cached.service_data:
+        try:
+            settings = parse_service_settings_untrusted(cached.service_data)
+        except ValueError as error:
+            source = f"{source}; {error}"
+    return UserProfile(settings, _own_default_handling(cached.ifcs, server_names), cached.scscf_name, source)
+
+
+def _own_default_handling(ifcs: bytes | None, server_names: frozenset[str]) -> DefaultHandling | None:
+    if not ifcs:
+        return None
+    try:
+        criteria = parse_criteria_untrusted(ifcs).criteria
+    except IfcError:
+        return None
+    own = [each.application_server for each in criteria if host_of(each.application_server.server_name) in server_names]
+    # asked with our Server-Name an HSS answers our criteria only; some answer all, some spell our name otherwise
+    candidates = own or ([criteria[0].application_server] if len(criteria) == 1 else [])
+    for server in candidates:
+        if server.default_handling is DefaultHandling.SESSION_TERMINATED:
+            return DefaultHandling.SESSION_TERMINATED
+    return DefaultHandling.SESSION_CONTINUED if candidates else None
+
+
+def host_of(uri: str) -> str:
+    """The host of a SIP URI in lower case, without port and parameters."""
+    rest = uri.split(":", 1)[-1].split(";", 1)[0].rsplit("@", 1)[-1]
+    if rest.startswith("["):
+        return rest.split("]", 1)[0].lower() + "]"
+    return rest.split(":", 1)[0].lower()

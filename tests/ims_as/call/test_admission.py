@@ -1,0 +1,41 @@
+"""Limits on calls held and on calls per second."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ims_as.call.admission import Admission
+
+
+def test_calls_held():
+    admission = Admission(max_calls=2, calls_per_second=1000)
+    assert admission.admit(now=0.0) is None
+    assert admission.admit(now=0.0) is None
+    assert admission.admit(now=0.0) == "calls"
+    admission.release()
+    assert admission.admit(now=0.0) is None
+    assert admission.refused == {"calls": 1}
+
+
+def test_rate_refills():
+    admission = Admission(max_calls=1000, calls_per_second=10)
+    assert [admission.admit(now=0.0) for _ in range(11)] == [None] * 10 + ["rate"]
+    assert admission.admit(now=0.05) == "rate"
+    assert admission.admit(now=0.11) is None
+
+
+def test_draining():
+    admission = Admission(max_calls=2, calls_per_second=10, draining=True)
+    assert admission.admit(now=0.0) == "draining"
+    assert admission.held == 0
+
+
+@given(st.lists(st.floats(0, 0.2), max_size=200))
+def test_never_more_than_burst_and_rate(gaps: list[float]):
+    admission = Admission(max_calls=10**6, calls_per_second=20)
+    now = 0.0
+    admitted = 0
+    for gap in gaps:
+        now += gap
+        admitted += admission.admit(now=now) is None
+    assert admitted <= 20 + now * 20 + 1e-6
+    assert admission.held == admitted
