@@ -257,8 +257,8 @@ def _parse_first_address(text: str) -> NameAddr:
 
 
 def _parse_max_forwards(text: str) -> int:
-    # Max-Forwards = 1*DIGIT, RFC 3261 §20.22: 0 to 255
-    if not (text.isascii() and text.isdigit()) or len(text) > 3 or int(text) > 255:
+    # Max-Forwards = 1*DIGIT, RFC 3261 §20.22: 0 to 255; leading zeros are allowed, ten digits bound the conversion
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > 255:
         raise SipParseError("malformed Max-Forwards")
     return int(text)
 

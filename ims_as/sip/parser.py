@@ -33,7 +33,8 @@ __all__ = [
 
 # a datagram holds no more than 65,507 bytes, and a stream has no need for more than a datagram
 MAX_HEADER_SECTION_BYTES: Final = 65536
-# 70 hops (the default Max-Forwards) may each add a Via and a Record-Route: 140 lines, and as many again for the rest
+# 70 hops (the default Max-Forwards) may each add a Via and a Record-Route: 140 lines, and as many again for the rest;
+# folded lines count as they are on the wire
 MAX_HEADERS: Final = 280
 # bodies are SDP, a REGISTER in a REGISTER, a small multipart; Kamailio's default for a whole message is 64 KB
 MAX_BODY_BYTES: Final = 262144
@@ -44,7 +45,7 @@ _WHITE_SPACE: Final = (" ", "\t")
 _FOLD_RE: Final = re.compile(rb"\r\n[ \t]+")
 _VERSION_RE: Final = re.compile(r"SIP/[0-9]{1,3}\.[0-9]{1,3}", re.IGNORECASE)
 _METHOD_RE: Final = re.compile(TOKEN)
-_STATUS_RE: Final = re.compile(r"([1-6][0-9]{2}) ?(.*)")
+_STATUS_RE: Final = re.compile(r"([1-6][0-9]{2})(?: (.*))?")
 _SINGLE: Final = ("from", "to", "call-id", "cseq", "max-forwards", "content-length")
 _MANDATORY: Final = ("via", "from", "to", "call-id", "cseq")
 
@@ -113,7 +114,7 @@ def _check_meaning(start_line: str, headers: Headers, body: bytes) -> Request | 
         match = _STATUS_RE.fullmatch(rest)
         if match is None:
             raise SipParseError("malformed status line")
-        response = Response(int(match[1]), match[2], headers, body)
+        response = Response(int(match[1]), match[2] or "", headers, body)
         _check_headers(response, response.cseq.method if "cseq" in headers else "")
         return response
     parts = start_line.split(" ")

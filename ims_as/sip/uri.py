@@ -216,8 +216,11 @@ def check_uri(text: str) -> None:
     """
     if len(text) > MAX_URI_CHARS:
         raise SipParseError("URI too long", 414)
-    if _SIP_RE.fullmatch(text) is None:
+    match = _SIP_RE.fullmatch(text)
+    if match is None:
         _check_other(text)
+    elif match[5] is not None and int(match[5]) > 65535:
+        raise SipParseError("port out of range")
 
 
 def _check_other(text: str) -> None:
