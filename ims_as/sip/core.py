@@ -1,0 +1,413 @@
+"""The endpoint without its sockets: what `transport.endpoint.Endpoint` does apart from I/O, and what tests join by a
+fake link.
+
+Into it go datagrams and stream messages with the flow they came on; out of it come bytes for a flow. It is the one
+place where untrusted bytes meet our code: `receive_datagram_untrusted` and `receive_message_untrusted` never raise. A
+parse error is answered 400 without state where the message allows it; an error that nobody foresaw drops that message,
+is counted by type, and the last few such messages are kept in `guard_samples` to be made into tests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+import attrs
+
+from ims_as.sip.counters import METHODS, SipCounters
+from ims_as.sip.errors import LocalProtocolError, SipParseError
+from ims_as.sip.flow import DEFAULT_PORTS, Destination, Flow
+from ims_as.sip.grammar import format_host
+from ims_as.sip.message import Request, Response, build_response
+from ims_as.sip.next_hop import next_hop
+from ims_as.sip.parser import parse_message_untrusted
+from ims_as.sip.timers import TimerConfig, TimerHandle
+from ims_as.sip.transaction import ClientEvent, ClientTransaction, ServerTransaction, Transaction
+from ims_as.sip.transaction_layer import BRANCH_COOKIE, MAX_TRANSACTIONS, TransactionLayer, TransactionUser
+from ims_as.sip.uri import SipUri
+
+__all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "WireEvent"]
+
+MAX_GUARD_SAMPLES: Final = 8
+"""Messages kept that met a bug: enough to see more than one, and bounded by the size of a message."""
+_MAX_KNOWN_HOSTS: Final = 4096
+"""Answers of `is_trusted` kept; above that the table starts anew, so that a scan of spoofed sources cannot fill it."""
+
+CONNECTION_GONE: Final = "connection gone"
+"""What `_transmit_bytes` says when the flow's connection no longer exists."""
+
+
+@attrs.frozen(slots=True)
+class WireEvent:
+    """One message as it passed the wire."""
+
+    at: float
+    """Wall clock, seconds since the epoch."""
+    direction: Literal["in", "out"]
+    flow: Flow
+    data: bytes
+    verdict: str
+    """``ok``, ``rejected:<why>`` or ``untrusted``."""
+
+
+@attrs.frozen(slots=True)
+class EndpointStats:
+    """What is open now; all zero when nothing has leaked."""
+
+    client_transactions: int
+    server_transactions: int
+    timers: int
+    dialogs: int
+    connections: int
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing but perhaps idle connections is left."""
+        return not (self.client_transactions or self.server_transactions or self.timers or self.dialogs)
+
+
+class EndpointCore(ABC):
+    """Transactions, tokens, Via, next hop, trust and the guard. Subclasses bring the network.
+
+    Args:
+        clock: monotonic seconds, the clock of all timers.
+        wall_clock: seconds since the epoch, for `WireEvent` only.
+        token: random lower-case hexadecimal text, at least 64 bits of randomness.
+        is_trusted: whether a source IP address may speak to us; others get no answer.
+        advertise: host and port for Via and Contact instead of the listener's.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        token: Callable[[], str],
+        is_trusted: Callable[[str], bool] | None = None,
+        advertise: tuple[str, int] | None = None,
+        timers: TimerConfig | None = None,
+        on_wire: Callable[[WireEvent], None] | None = None,
+        counters: SipCounters | None = None,
+        server_name: str = "ims-as",
+        max_transactions: int = MAX_TRANSACTIONS,
+    ) -> None:
+        self.counters = SipCounters() if counters is None else counters
+        self.on_wire = on_wire
+        self.server_name = server_name
+        self.guard_samples: deque[bytes] = deque(maxlen=MAX_GUARD_SAMPLES)
+        self.dialog_gauges: list[Callable[[], int]] = []
+        """Users of the endpoint that hold dialogs add their count here, for `stats`."""
+        self._wall_clock = wall_clock
+        self._token = token
+        self._is_trusted = is_trusted
+        self._known_hosts: dict[str, bool] = {}
+        self._advertise = advertise
+        self._layer = TransactionLayer(
+            self,
+            clock=clock,
+            timers=TimerConfig() if timers is None else timers,
+            counters=self.counters,
+            max_transactions=max_transactions,
+        )
+        self.now = clock
+
+    # ---------------------------------------------------------------- the network, by the subclass
+
+    @abstractmethod
+    def _transmit_bytes(self, flow: Flow, data: bytes) -> str | None:
+        """Send without waiting; None, or why it can never be sent (`CONNECTION_GONE` …). Loss is not an error."""
+
+    @abstractmethod
+    def _flow_to(self, destination: Destination) -> Flow | None:
+        """A flow to a destination whose address is known at once; None when the name must be looked up.
+
+        Raises:
+            OSError: there is no way there (no listener of that transport and address family, too many connections).
+        """
+
+    @abstractmethod
+    def _look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
+        """Resolve later; the callback gets a destination with an address, or why there is none."""
+
+    @abstractmethod
+    def _listener(self, transport: str, host: str) -> tuple[str, int]:
+        """Our address for Via and Contact towards that transport and local or remote host."""
+
+    @property
+    @abstractmethod
+    def n_connections(self) -> int:
+        """Open stream connections."""
+
+    # ---------------------------------------------------------------- state
+
+    @property
+    def user(self) -> TransactionUser | None:
+        """Who gets requests; to be set before messages arrive."""
+        return self._layer.user
+
+    @user.setter
+    def user(self, user: TransactionUser) -> None:
+        self._layer.user = user
+
+    @property
+    def timers(self) -> TimerConfig:
+        return self._layer.timers
+
+    @property
+    def stats(self) -> EndpointStats:
+        layer = self._layer
+        dialogs = sum(gauge() for gauge in self.dialog_gauges)
+        return EndpointStats(layer.n_clients, layer.n_servers, len(layer.heap), dialogs, self.n_connections)
+
+    def new_tag(self) -> str:
+        return self._token()
+
+    def new_token(self) -> str:
+        return self._token()
+
+    def new_call_id(self) -> str:
+        return f"{self._token()}@{self.server_name}"
+
+    def new_branch(self) -> str:
+        return f"{BRANCH_COOKIE}-{self._token()}"
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
+        """Call back at `when` (the clock of `now`); the handle can be cancelled."""
+        return self._layer.call_at(when, callback)
+
+    def next_deadline(self) -> float | None:
+        return self._layer.heap.next_deadline()
+
+    def handle_timers(self, now: float) -> int:
+        """Fire what is due; returns how many timers that were."""
+        return self._layer.heap.run_due(now)
+
+    # ---------------------------------------------------------------- sending
+
+    def send_request(
+        self,
+        request: Request,
+        *,
+        destination: Destination | None = None,
+        on_event: Callable[[ClientEvent], None],
+    ) -> ClientTransaction:
+        """Send a request in a new client transaction. A Via with a fresh branch is put on top of its headers.
+
+        Without `destination` it goes where RFC 3261 §8.1.2 says. Never raises for what a peer wrote into Route or
+        Request-URI: that, a failed look-up and a broken connection come as `TransportFailure`, after this returned.
+
+        Raises:
+            LocalProtocolError: a header holds CR, LF or NUL.
+        """
+        branch = self.new_branch()
+        transaction = self._layer.create_client(request, branch, on_event)
+        method = request.method
+        self.counters.requests_out[method if method in METHODS else "other"] += 1
+
+        def start(flow: Flow | str) -> None:
+            if isinstance(flow, str):
+                transaction.receive_transport_error(flow)
+                return
+            self._add_via(request, flow, branch)
+            try:
+                message = request.to_bytes()
+            except LocalProtocolError:
+                self._layer.forget(transaction)
+                raise
+            self._layer.start_client(transaction, flow, message)
+
+        self._route(request, destination, start)
+        return transaction
+
+    def send_ack(self, request: Request, *, destination: Destination | None = None) -> None:
+        """Send the ACK of a 2xx: a Via with a fresh branch, no transaction. Nobody hears of a failure (§13.2.2.4)."""
+
+        def start(flow: Flow | str) -> None:
+            if isinstance(flow, str):
+                self.counters.drops["ACK without a way"] += 1
+                return
+            self._add_via(request, flow, self.new_branch())
+            self._put(flow, request.to_bytes())
+
+        self.counters.requests_out["ACK"] += 1
+        self._route(request, destination, start)
+
+    def _route(
+        self, request: Request, destination: Destination | None, start: Callable[[Flow | str], None]
+    ) -> None:
+        """Call `start` with the flow to the next hop, at once or after a look-up; or, later, with what went wrong."""
+        try:
+            target = next_hop(request) if destination is None else destination
+            flow = self._flow_to(target)
+        except (SipParseError, OSError) as error:
+            reason = str(error)
+            self.call_at(self.now(), lambda: start(reason))
+            return
+        if flow is not None:
+            start(flow)
+            return
+
+        def resolved(answer: Destination | str) -> None:
+            if isinstance(answer, str):
+                start(answer)
+            else:
+                self._route(request, answer, start)
+
+        self._look_up(target, resolved)
+
+    def send_response(self, transaction: ServerTransaction, response: Response) -> bool:
+        """Send a response of the user; False when the transaction has been answered finally or has ended."""
+        return self._layer.send_response(transaction, response)
+
+    def cancel(self, client_transaction: ClientTransaction, *, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """CANCEL an INVITE, after its first provisional response (§9.1). Its end comes as its final response."""
+        self._layer.cancel(client_transaction, headers)
+
+    def local_uri(self, destination_or_flow: Destination | Flow) -> SipUri:
+        """URI at which we are reached from there, for Contact and Record-Route."""
+        host, port = self._sent_by(destination_or_flow)
+        transport = destination_or_flow.transport
+        params = () if transport == "UDP" else (("transport", transport.lower()),)
+        return SipUri("sip", "", host, port, params)
+
+    def _sent_by(self, there: Destination | Flow) -> tuple[str, int]:
+        if self._advertise is not None:
+            return self._advertise
+        return self._listener(there.transport, there.local[0] if isinstance(there, Flow) else there.host)
+
+    def _add_via(self, request: Request, flow: Flow, branch: str) -> None:
+        host, port = self._sent_by(flow)
+        # rport: our port may be mapped on the way (RFC 3581)
+        via = f"SIP/2.0/{flow.transport} {format_host(host)}:{port};branch={branch};rport"
+        request.headers.prepend("Via", via)
+
+    def transmit(self, transaction: Transaction, message: bytes) -> str | None:
+        """For the transaction layer."""
+        assert isinstance(transaction, ClientTransaction | ServerTransaction)
+        flow = transaction.flow
+        assert flow is not None
+        reason = self._put(flow, message)
+        if reason == CONNECTION_GONE and isinstance(transaction, ServerTransaction):
+            # §18.2.2: open a connection to the source address and the port of the Via
+            port = transaction.request.via.port or DEFAULT_PORTS[flow.transport]
+            try:
+                again = self._flow_to(Destination(flow.transport, flow.remote[0], port))
+            except OSError as error:
+                reason = str(error)
+            else:
+                assert again is not None
+                transaction.flow = again
+                reason = self._put(again, message)
+        if reason is not None:
+            self.counters.drops[f"not sent: {reason}"] += 1
+        return reason
+
+    def _put(self, flow: Flow, data: bytes) -> str | None:
+        reason = self._transmit_bytes(flow, data)
+        if self.on_wire is not None and reason is None:
+            self.on_wire(WireEvent(self._wall_clock(), "out", flow, data, "ok"))
+        return reason
+
+    # ---------------------------------------------------------------- receiving
+
+    def is_trusted(self, host: str) -> bool:
+        """The allow-list's answer for a source address, remembered."""
+        if self._is_trusted is None:
+            return True
+        answer = self._known_hosts.get(host)
+        if answer is None:
+            if len(self._known_hosts) >= _MAX_KNOWN_HOSTS:
+                self._known_hosts.clear()
+            answer = self._known_hosts[host] = self._is_trusted(host)
+        return answer
+
+    def receive_datagram_untrusted(self, data: bytes, flow: Flow) -> None:
+        """One datagram. Never raises: see the module's docstring."""
+        try:
+            if not self.is_trusted(flow.remote[0]):
+                self._drop_stranger(data, flow)
+                return
+            if len(data) <= 4 and not data.strip(b"\r\n\0"):
+                return  # keep-alive of a NAT binding
+            try:
+                message = parse_message_untrusted(data)
+            except SipParseError as error:
+                self.receive_error_untrusted(error, data, flow)
+                return
+            self._receive(message, data, flow)
+        except Exception as error:  # the one guard around untrusted input
+            self._note_guard_error(error, data)
+
+    def receive_message_untrusted(self, message: Request | Response, flow: Flow) -> bool:
+        """One message from a stream. Never raises.
+
+        Returns:
+            False when the message met an unforeseen error: its connection is to be closed.
+        """
+        data = b""
+        try:
+            # a stream's bytes are only wanted by the trace
+            data = message.to_bytes() if self.on_wire is not None else b""
+            self._receive(message, data, flow)
+        except Exception as error:  # the one guard around untrusted input
+            self._note_guard_error(error, data or _bytes_of(message))
+            return False
+        return True
+
+    def receive_error_untrusted(self, error: SipParseError, data: bytes, flow: Flow) -> None:
+        """Bytes that are not a message: count, and answer the packet's source where `partial` allows it."""
+        self.counters.parse_errors[error.reason] += 1
+        if self.on_wire is not None:
+            self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, f"rejected:{error.reason}"))
+        if error.partial is None:
+            return
+        response = build_response(error.partial, error.status_hint, error.reason, to_tag=self._token())
+        self.counters.responses_out[error.status_hint] += 1
+        self._put(flow, response.to_bytes())
+
+    def receive_connection_lost(self, connection: int, reason: str) -> None:
+        """A stream connection broke or could not be opened."""
+        self._layer.receive_connection_lost(connection, reason)
+
+    def _receive(self, message: Request | Response, data: bytes, flow: Flow) -> None:
+        if self.on_wire is not None:
+            self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, "ok"))
+        if isinstance(message, Response):
+            self.counters.responses_in[message.status] += 1
+            self._layer.receive_response(message, flow)
+            return
+        method = message.method
+        self.counters.requests_in[method if method in METHODS else "other"] += 1
+        self._mark_source(message, flow)
+        self._layer.receive_request(message, flow)
+
+    def _mark_source(self, request: Request, flow: Flow) -> None:
+        """received and rport in the top Via (§18.2.1, RFC 3581 §4)."""
+        via = request.via
+        host, port = flow.remote
+        if via.has_rport:
+            marked = via.with_param("received", host).with_param("rport", str(port))
+        elif via.host != host:
+            marked = via.with_param("received", host)
+        else:
+            return
+        request.headers.pop_value("Via")
+        request.headers.prepend("Via", str(marked))
+
+    def _drop_stranger(self, data: bytes, flow: Flow) -> None:
+        self.counters.drops["untrusted"] += 1
+        if self.on_wire is not None:
+            self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, "untrusted"))
+
+    def _note_guard_error(self, error: Exception, data: bytes) -> None:
+        self.counters.guard_errors[type(error).__name__] += 1
+        self.guard_samples.append(data)
+
+
+def _bytes_of(message: Request | Response) -> bytes:
+    try:
+        return message.to_bytes()
+    except (LocalProtocolError, UnicodeError):
+        return b""

@@ -1,0 +1,43 @@
+"""Where a message came from and where one is to go.
+
+A `Destination` is what routing yields (a transport and a host, perhaps a name); a `Flow` is what the transport makes of
+it (addresses, and for a stream the connection). A response goes back on the flow of its request (RFC 3261 §18.2.2).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import attrs
+
+__all__ = ["DEFAULT_PORTS", "Destination", "Flow"]
+
+DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061}
+"""RFC 3261 §19.1.2."""
+
+
+class Flow(NamedTuple):
+    """A path between two addresses (a plain tuple: one is made for each datagram)."""
+
+    transport: str
+    """``UDP`` or ``TCP``."""
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    connection: int | None = None
+    """Number of the connection; None for datagrams."""
+
+    @property
+    def is_reliable(self) -> bool:
+        return self.transport != "UDP"
+
+
+@attrs.frozen(slots=True)
+class Destination:
+    """Next hop of a request before name resolution."""
+
+    transport: str
+    """``UDP`` or ``TCP``."""
+    host: str
+    """IP address without brackets, or a name."""
+    port: int = 0
+    """0: none was given; the static table's or the transport's default applies."""

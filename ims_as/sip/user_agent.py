@@ -1,0 +1,195 @@
+"""The user agent core: finds the session of a message, and makes sessions (RFC 3261 §8, §12.2.2).
+
+A request without To tag starts something: INVITE goes to `on_invite`, others to `on_request`. One with a To tag belongs
+to a session by Call-ID and that tag; else `passthrough` may take it (a proxy that has record-routed), else it is
+answered 481. A CANCEL goes to the transaction's `owner` (a session, a proxy branch), which has `receive_cancel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from ims_as.sip.core import EndpointCore
+from ims_as.sip.errors import LocalProtocolError, SipParseError
+from ims_as.sip.flow import Destination, Flow
+from ims_as.sip.header_types import parse_name_addr
+from ims_as.sip.invite_session import InviteSession, SessionEvent
+from ims_as.sip.message import Request, Response, build_response
+from ims_as.sip.next_hop import next_hop
+from ims_as.sip.transaction import ServerTransaction
+
+__all__ = ["CancelOwner", "UserAgent"]
+
+RequestHandler = Callable[[Request, ServerTransaction], None]
+
+
+@runtime_checkable
+class CancelOwner(Protocol):
+    """What `ServerTransaction.owner` may be."""
+
+    def receive_cancel(self, transaction: ServerTransaction, cancel: Request) -> None: ...
+
+
+class UserAgent:
+    """Implements `TransactionUser` over an endpoint; the caller makes it the endpoint's `user`.
+
+    Args:
+        on_invite: a new call; `accept` it, or answer the transaction otherwise.
+        on_request: another request outside of dialogs.
+        user_agent: for the User-Agent and Server header; "" leaves it out.
+        allow: the Allow header.
+    """
+
+    def __init__(
+        self,
+        endpoint: EndpointCore,
+        *,
+        on_invite: RequestHandler,
+        on_request: RequestHandler,
+        user_agent: str,
+        allow: str,
+    ) -> None:
+        self.endpoint = endpoint
+        self.passthrough: Callable[[Request, ServerTransaction], bool] | None = None
+        """In-dialog requests of no session; True when it has taken it."""
+        self.on_unhandled_ack: Callable[[Request, Flow], None] | None = None
+        """ACKs of no session."""
+        self.on_unowned_cancel: Callable[[ServerTransaction, Request], None] | None = None
+        """CANCEL of a transaction without owner; by default 487 is sent."""
+        self.common_headers: tuple[tuple[str, str], ...] = (("Allow", allow),)
+        """Part of every INVITE and of its responses above 100."""
+        if user_agent:
+            self.common_headers += (("User-Agent", user_agent),)
+        self._on_invite = on_invite
+        self._on_request = on_request
+        self._sessions: dict[tuple[str, str], InviteSession] = {}
+        endpoint.dialog_gauges.append(self._sessions.__len__)
+
+    @property
+    def sessions(self) -> list[InviteSession]:
+        """Sessions that are not over, those included that wait for the response to their BYE."""
+        return list(self._sessions.values())
+
+    def forget(self, session: InviteSession) -> None:
+        """For the session: nothing more will come of it."""
+        if self._sessions.get(session.key) is session:
+            del self._sessions[session.key]
+
+    # ---------------------------------------------------------------- making sessions
+
+    def accept(
+        self,
+        request: Request,
+        transaction: ServerTransaction,
+        *,
+        on_event: Callable[[InviteSession, SessionEvent], None],
+        contact_params: str = "",
+    ) -> InviteSession:
+        """Become the callee of an INVITE. Nothing is sent yet; `contact_params` begins with ";"."""
+        contact = f"<{self.endpoint.local_uri(transaction.flow)}>{contact_params}"
+        session = InviteSession(
+            self, request, local_tag=transaction.to_tag, contact=contact, on_event=on_event, server=transaction
+        )
+        transaction.owner = session
+        self._sessions[session.key] = session
+        return session
+
+    def invite(
+        self,
+        *,
+        uri: str,
+        from_: str,
+        to: str,
+        route: Sequence[str] = (),
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str = "application/sdp",
+        on_event: Callable[[InviteSession, SessionEvent], None],
+        call_id: str | None = None,
+        destination: Destination | None = None,
+        max_forwards: int = 70,
+        contact_params: str = "",
+    ) -> InviteSession:
+        """Call somebody. `from_` and `to` are header values; a From tag is added (§8.1.1).
+
+        Raises:
+            LocalProtocolError: `from_` is not an address, or a header holds CR, LF or NUL.
+        """
+        tag = self.endpoint.new_tag()
+        try:
+            sender = parse_name_addr(from_).without_param("tag").with_tag(tag)
+        except SipParseError as error:
+            raise LocalProtocolError(f"From: {error}") from error
+        items = [("Route", value) for value in route]
+        items += [
+            ("Max-Forwards", str(max_forwards)),
+            ("From", str(sender)),
+            ("To", to),
+            ("Call-ID", call_id or self.endpoint.new_call_id()),
+            ("CSeq", "1 INVITE"),
+        ]
+        request = Request("INVITE", uri, items, body)
+        contact = f"<{self._local_uri(request, destination)}>{contact_params}"
+        for name, value in (("Contact", contact), *self.common_headers, *headers):
+            request.headers.add(name, value)
+        if body:
+            request.headers.add("Content-Type", content_type)
+        session = InviteSession(self, request, local_tag=tag, contact=contact, on_event=on_event)
+        self._sessions[session.key] = session
+        try:
+            session.start(
+                lambda handler: self.endpoint.send_request(request, destination=destination, on_event=handler)
+            )
+        except LocalProtocolError:
+            session.abandon()
+            raise
+        return session
+
+    def _local_uri(self, request: Request, destination: Destination | None) -> str:
+        try:
+            there = next_hop(request) if destination is None else destination
+        except SipParseError:
+            there = Destination("UDP", "")  # the request will fail, and tell so by an event
+        return str(self.endpoint.local_uri(there))
+
+    # ---------------------------------------------------------------- TransactionUser
+
+    def on_request(self, request: Request, transaction: ServerTransaction) -> None:
+        """A new server transaction."""
+        to_tag = request.to_tag
+        if to_tag is not None:
+            session = self._sessions.get((request.call_id, to_tag))
+            if session is not None:
+                session.receive_request(request, transaction)
+            elif self.passthrough is None or not self.passthrough(request, transaction):
+                self.endpoint.send_response(transaction, build_response(request, 481))
+        elif request.method == "INVITE":
+            self._on_invite(request, transaction)
+        elif request.method == "BYE":
+            self.endpoint.send_response(transaction, build_response(request, 481))
+        else:
+            self._on_request(request, transaction)
+
+    def on_ack(self, request: Request, flow: Flow) -> None:
+        """The ACK of a 2xx."""
+        session = self._sessions.get((request.call_id, request.to_tag or ""))
+        if session is not None:
+            session.receive_ack(request)
+        elif self.on_unhandled_ack is not None:
+            self.on_unhandled_ack(request, flow)
+        else:
+            self.endpoint.counters.drops["ACK for no session"] += 1
+
+    def on_cancel(self, transaction: ServerTransaction, cancel: Request) -> None:
+        """A CANCEL, answered 200 already."""
+        owner = transaction.owner
+        if isinstance(owner, CancelOwner):
+            owner.receive_cancel(transaction, cancel)
+        elif self.on_unowned_cancel is not None:
+            self.on_unowned_cancel(transaction, cancel)
+        else:
+            self.endpoint.send_response(transaction, build_response(transaction.request, 487))
+
+    def on_stray_response(self, response: Response, flow: Flow) -> None:
+        """A response that comes after its transaction is over; counted by the endpoint, of no use to anybody."""

@@ -1,0 +1,223 @@
+"""The SIP endpoint on trio: sockets and the timer task around `ims_as.sip.core.EndpointCore`.
+
+All methods are synchronous and send at once; the tasks are one per UDP socket, one per TCP listener and connection, and
+one for all timers.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import trio
+
+from ims_as.sip.core import CONNECTION_GONE, EndpointCore, EndpointStats, WireEvent
+from ims_as.sip.counters import SipCounters
+from ims_as.sip.flow import Destination, Flow
+from ims_as.sip.timers import TimerConfig
+from ims_as.sip.transaction import (
+    ClientEvent,
+    ClientTransaction,
+    ResponseReceived,
+    ServerTransaction,
+    TransactionTimeout,
+    TransportFailure,
+)
+from ims_as.sip.transaction_layer import MAX_TRANSACTIONS, TransactionUser
+from ims_as.transport.address import ListenAddress
+from ims_as.transport.resolver import Resolver
+from ims_as.transport.tcp import TcpTransport
+from ims_as.transport.udp import UdpListener
+
+__all__ = [
+    "ClientEvent",
+    "ClientTransaction",
+    "Destination",
+    "Endpoint",
+    "EndpointStats",
+    "Flow",
+    "ListenAddress",
+    "ResponseReceived",
+    "ServerTransaction",
+    "SipCounters",
+    "TransactionTimeout",
+    "TransactionUser",
+    "TransportFailure",
+    "WireEvent",
+]
+
+TIMER_SLACK_S: Final = 0.002
+"""The timer task sleeps this much longer than it need, so that timers close to each other share a wake-up."""
+MAX_LOOK_UPS: Final = 64
+"""Names being resolved at once; each may hold a thread."""
+
+
+def _new_token() -> str:
+    return secrets.token_hex(8)
+
+
+class Endpoint(EndpointCore):
+    """A SIP endpoint on UDP and TCP sockets.
+
+    Args:
+        listen: local addresses; port 0 lets the kernel choose, `addresses` tells what it chose.
+        advertise: host and port for Via and Contact instead of the listeners' own.
+        is_trusted: whether an IP address may speak to us; everybody by default.
+        hosts: static names to address and port.
+
+    Raises:
+        ValueError: no listen address, or one whose transport is neither udp nor tcp.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: Sequence[ListenAddress],
+        advertise: tuple[str, int] | None = None,
+        is_trusted: Callable[[str], bool] | None = None,
+        hosts: Mapping[str, tuple[str, int]] | None = None,
+        timers: TimerConfig | None = None,
+        on_wire: Callable[[WireEvent], None] | None = None,
+        counters: SipCounters | None = None,
+        server_name: str = "ims-as",
+        max_transactions: int = MAX_TRANSACTIONS,
+    ) -> None:
+        super().__init__(
+            clock=trio.current_time,
+            wall_clock=time.time,
+            token=_new_token,
+            is_trusted=is_trusted,
+            advertise=advertise,
+            timers=timers,
+            on_wire=on_wire,
+            counters=counters,
+            server_name=server_name,
+            max_transactions=max_transactions,
+        )
+        if not listen:
+            raise ValueError("an endpoint needs a listen address")
+        for address in listen:
+            if address.transport not in ("udp", "tcp"):
+                raise ValueError(f"{address}: only udp and tcp can be listened on")
+        self._listen = tuple(listen)
+        self._resolver = Resolver({} if hosts is None else hosts)
+        self._udp: dict[tuple[str, int], UdpListener] = {}
+        self._tcp = TcpTransport(self, self.counters)
+        self._addresses: list[ListenAddress] = []
+        self._nursery: trio.Nursery | None = None
+        self._timer_scope: trio.CancelScope | None = None
+        self._n_look_ups = 0
+        self._layer.on_deadline = self._wake_timer_task
+
+    @property
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """What is bound, in the order of `listen`; empty before `run`."""
+        return tuple(self._addresses)
+
+    @property
+    def n_connections(self) -> int:
+        return len(self._tcp)
+
+    async def run(self, task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bind, then serve until cancelled; then all sockets are closed. `task_status` gets the endpoint.
+
+        Raises:
+            OSError: an address cannot be bound.
+        """
+        try:
+            for address in self._listen:
+                if address.transport == "udp":
+                    listener = UdpListener(address.host, address.port, self.counters)
+                    self._udp[listener.local] = listener
+                    bound = listener.local
+                else:
+                    bound = self._tcp.bind(address.host, address.port)
+                self._addresses.append(ListenAddress(address.transport, *bound))
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._tcp.serve)
+                nursery.start_soon(self._run_timers)
+                for listener in self._udp.values():
+                    nursery.start_soon(listener.serve, self.receive_datagram_untrusted)
+                await trio.lowlevel.checkpoint()  # the TCP task has its nursery before anybody sends
+                task_status.started(self)
+        finally:
+            self._nursery = None
+            self._tcp.close()
+            for listener in self._udp.values():
+                listener.close()
+            self._udp.clear()
+
+    # ---------------------------------------------------------------- timers
+
+    async def _run_timers(self) -> None:
+        while True:
+            deadline = self.next_deadline()
+            with trio.CancelScope(deadline=math.inf if deadline is None else deadline + TIMER_SLACK_S) as scope:
+                self._timer_scope = scope
+                await trio.sleep_forever()
+            self._timer_scope = None
+            self.handle_timers(trio.current_time())
+
+    def _wake_timer_task(self, when: float) -> None:
+        scope = self._timer_scope
+        if scope is not None and when + TIMER_SLACK_S < scope.deadline:
+            scope.deadline = when + TIMER_SLACK_S
+
+    # ---------------------------------------------------------------- EndpointCore's network
+
+    def _transmit_bytes(self, flow: Flow, data: bytes) -> str | None:
+        if flow.connection is not None:
+            return None if self._tcp.send(flow, data) else CONNECTION_GONE
+        listener = self._udp.get(flow.local)
+        return "no such listener" if listener is None else listener.send(data, flow.remote)
+
+    def _flow_to(self, destination: Destination) -> Flow | None:
+        remote = self._resolver.known(destination)
+        if remote is None:
+            return None
+        local = self._find_local(destination.transport, remote[0])
+        if destination.transport == "UDP":
+            return Flow("UDP", local, remote)
+        return self._tcp.connect(local, remote)
+
+    def _look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
+        if self._nursery is None or self._n_look_ups >= MAX_LOOK_UPS:
+            self.counters.drops["look-up refused"] += 1
+            self.call_at(self.now(), lambda: callback("too many look-ups"))
+            return
+        self._n_look_ups += 1
+        self._nursery.start_soon(self._run_look_up, destination, callback)
+
+    async def _run_look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
+        answer: Destination | str
+        try:
+            answer = await self._resolver.look_up(destination)
+        except OSError as error:
+            answer = str(error)
+        finally:
+            self._n_look_ups -= 1
+        callback(answer)
+
+    def _listener(self, transport: str, host: str) -> tuple[str, int]:
+        try:
+            return self._find_local(transport, host)
+        except OSError:
+            # nothing listens there: the request will fail, but it needs a Contact until then
+            first = (self._addresses or self._listen)[0]
+            return first.host, first.port
+
+    def _find_local(self, transport: str, host: str) -> tuple[str, int]:
+        """The listener with that address, else the first of its address family, else (for names) the first."""
+        wanted = transport.lower()
+        candidates = [(a.host, a.port) for a in self._addresses or self._listen if a.transport == wanted]
+        for candidate in candidates:
+            if candidate[0] == host:
+                return candidate
+        same_family = [candidate for candidate in candidates if (":" in candidate[0]) == (":" in host)]
+        if same_family:
+            return same_family[0]
+        raise OSError(f"no {transport} listener to reach {host} from")

@@ -1,0 +1,79 @@
+"""One UDP socket: written to without waiting, read by one task that drains it at each wake-up.
+
+Plain non-blocking calls on the socket, since a trio socket call costs 14 µs and these 1 µs.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from ims_as.sip.counters import SipCounters
+from ims_as.sip.flow import Flow
+
+__all__ = ["UdpListener"]
+
+DATAGRAMS_PER_WAKE_UP: Final = 64
+"""Then other tasks get their turn: 64 messages are about 10 ms of work."""
+MAX_DATAGRAM_BYTES: Final = 65_535
+RECEIVE_BUFFER_BYTES: Final = 4 << 20
+"""Asked from the kernel: a second's worth of signalling at full load, for the stalls of a busy machine."""
+
+
+class UdpListener:
+    """Owns the socket from `bind` to `close`."""
+
+    def __init__(self, host: str, port: int, counters: SipCounters) -> None:
+        """Binds at once.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            if family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._socket.bind((host, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self.local: tuple[str, int] = self._socket.getsockname()[:2]
+        self._counters = counters
+
+    def send(self, data: bytes, remote: tuple[str, int]) -> str | None:
+        """Send one datagram; None, or why it can never be sent. A full send buffer is a lost datagram, counted."""
+        try:
+            self._socket.sendto(data, remote)
+        except BlockingIOError:
+            self._counters.drops["send buffer full"] += 1
+        except ConnectionRefusedError:
+            pass  # an ICMP error of an earlier datagram; this one was not sent, the retransmission will be
+        except OSError as error:
+            return error.strerror or "cannot send"
+        return None
+
+    async def serve(self, receive_untrusted: Callable[[bytes, Flow], None]) -> None:
+        """Read until cancelled. `receive_untrusted` must not raise."""
+        sock = self._socket
+        local = self.local
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(DATAGRAMS_PER_WAKE_UP):
+                try:
+                    data, remote = sock.recvfrom(MAX_DATAGRAM_BYTES)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    continue  # a pending ICMP error; reading it clears it
+                receive_untrusted(data, Flow("UDP", local, remote[:2]))
+            else:
+                await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        self._socket.close()
