@@ -1,0 +1,82 @@
+"""Request → what initial filter criteria ask about (`ifc.view.RequestView`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ifc.model import RegistrationType, SessionCase
+from ims_as.isc.body import read_parts_untrusted
+from ims_as.sip.grammar import split_list
+from ims_as.sip.headers import header_key
+from ims_as.sip.message import Request
+
+__all__ = ["SipRequestView"]
+
+MAX_SDP_LINES = 500
+"""Lines looked at; a description with more is not an offer that anybody makes."""
+
+_NOT_LISTS = frozenset(
+    {
+        "authentication-info", "authorization", "call-id", "content-type", "date", "from", "max-forwards",
+        "organization", "p-access-network-info", "proxy-authenticate", "proxy-authorization", "retry-after",
+        "server", "subject", "to", "user-agent", "www-authenticate",
+    }
+)  # fmt: skip
+"""Headers that are no lists by their grammar, though a comma may stand in them."""
+
+
+class SipRequestView:
+    """One request as the criteria see it; reads it once, so it must not change while the view is in use.
+
+    Compact header names are written out, comma-separated lists taken apart, white space normalised.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        session_case: SessionCase | None = None,
+        *,
+        registration_type: RegistrationType | None = None,
+    ) -> None:
+        self.method = request.method
+        self.request_uri = request.uri
+        self.session_case = session_case
+        self.registration_type = registration_type
+        self._request = request
+        self._values: dict[str, tuple[str, ...]] = {}
+        self._names: tuple[str, ...] | None = None
+        self._sdp: tuple[tuple[str, str], ...] | None = None
+
+    def header_values(self, name_lower: str) -> Sequence[str]:
+        """Values one by one; ``("",)`` for a header without value, empty for an absent one."""
+        values = self._values.get(name_lower)
+        if values is None:
+            values = self._values[name_lower] = tuple(self._read(name_lower))
+        return values
+
+    def headers(self) -> Iterable[tuple[str, Sequence[str]]]:
+        """(full name in lower case, values), each name once."""
+        if self._names is None:
+            self._names = tuple(dict.fromkeys(header_key(name) for name, _ in self._request.headers.items()))
+        return ((name, self.header_values(name)) for name in self._names)
+
+    def sdp_lines(self) -> Sequence[tuple[str, str]]:
+        """(type letter, value) of each line of the application/sdp body or body part."""
+        if self._sdp is None:
+            self._sdp = tuple(self._read_sdp())
+        return self._sdp
+
+    def _read(self, name: str) -> Iterable[str]:
+        for line in self._request.headers.get_all(name):
+            parts = [line] if name in _NOT_LISTS or "," not in line else split_list(line) or [""]
+            for part in parts:
+                yield " ".join(part.split())
+
+    def _read_sdp(self) -> Iterable[tuple[str, str]]:
+        for part in read_parts_untrusted(self._request):
+            if part.content_type == "application/sdp":
+                for line in part.body.split(b"\n", MAX_SDP_LINES)[:MAX_SDP_LINES]:
+                    letter, equals, value = line.decode("utf-8", "replace").rstrip("\r").partition("=")
+                    if equals:
+                        yield letter, value
+                return
