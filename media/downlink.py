@@ -1,0 +1,326 @@
+"""From the playout queues to the parties: each sub-tick builds the packets of the legs that are due, as columns.
+
+When a leg is due
+-----------------
+A leg sends every fourth sub-tick (20 ms), silence included, since gateways take a silent stream for a broken one.
+Which of the four it uses follows its engine's audio, so that a frame does not wait for its turn:
+
+* audio for a leg that is not speaking makes it due at once, up to 15 ms before its turn;
+* a speaking leg whose queue is empty when due waits up to 15 ms for late audio before it sends silence instead;
+* when over a second each frame had waited at least k sub-ticks, the turn moves k earlier.
+
+``nominal`` is where the timestamps put a packet, ``due`` when it goes; they never differ by more than `MAX_EARLY`
+early, and a stream that is a whole frame late leaves one timestamp out.  In silence they drift together again.
+
+Backlog
+-------
+Silence that had to be sent because the engine's audio was late (a stall on either side) is delay if the audio then
+goes on where it was.  It is remembered (``inserted``); when the queue has since not run below some depth for a second
+and the engine does not send ahead of time, that depth is surplus: silent frames are left out first, and after
+`PATIENCE` seconds loud ones too, so that delay does not stay.  After a stall of ours longer than `CATCH_UP_TICKS` the
+missed turns are left out rather than sent in a burst.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media import g711
+from media.leg import Leg
+from media.playout import PlayoutBank
+from media.rtp import PacketBlock, build_rtp
+from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TAIL_SAMPLES, LegTable, Source
+
+__all__ = ["Downlink", "DownlinkUser"]
+
+MAX_EARLY: Final = 3
+MAX_POSTPONED: Final = 3
+CATCH_UP_TICKS: Final = 12
+WINDOW_FRAMES: Final = 50
+PATIENCE: Final = 2
+PAUSE_FRAMES: Final = 50
+"""Silence of a second is a pause of the engine, not its lateness."""
+SILENT_PEAK: Final = 200
+"""-44 dBov: leaving out such a frame is not heard."""
+
+_RAMP: Final = np.linspace(0, 1, TAIL_SAMPLES, dtype=np.float32)
+
+
+class DownlinkUser(Protocol):
+    """Who is told, and who sends."""
+
+    def leg_of(self, row: int) -> Leg: ...
+
+    def send_packets(self, rows: NDArray[np.intp], views: list[memoryview]) -> None: ...
+
+    def send_event(self, leg: Leg, packet: bytes) -> None: ...
+
+    def engine_heard(self, leg: Leg, tick: int) -> None:
+        """The leg's party hears its engine from now on."""
+        ...
+
+    def mark_reached(self, leg: Leg) -> None: ...
+
+    def clip_ended(self, leg: Leg) -> None: ...
+
+
+class Downlink:
+    """The sending half of the plane."""
+
+    def __init__(self, table: LegTable, banks: list[PlayoutBank], user: DownlinkUser, batch_rows: int) -> None:
+        self._table = table
+        self._banks = banks
+        self._user = user
+        self._batch = batch_rows
+        self._packets = PacketBlock(batch_rows, FRAME_SAMPLES)
+
+    def start(self, row: int, tick: int) -> None:
+        """The leg may send from now on; its turn is spread over the four sub-ticks."""
+        self._table.due[row] = self._table.nominal[row] = tick + 1 + row % FRAME_TICKS
+        self._table.marker[row] = True
+
+    def stop(self, row: int) -> None:
+        self._table.due[row] = NEVER
+
+    def send_due(self, tick: int) -> int:
+        """Sends for all legs that are due; returns how many packets."""
+        table = self._table
+        due = np.flatnonzero(table.due[: table.high] <= tick)
+        for start in range(0, len(due), self._batch):
+            self._send(due[start : start + self._batch], tick)
+        return len(due)
+
+    def _send(self, rows: NDArray[np.intp], tick: int) -> None:
+        table = self._table
+        if tick - int(table.due[rows].min()) >= CATCH_UP_TICKS:
+            self._leave_out_missed(rows, tick)
+        if table.event[rows].any():
+            self._send_events(rows[table.event[rows]])
+            rows = rows[~table.event[rows]]
+        if table.bulk[rows].any():
+            self._refill(rows[table.bulk[rows]], tick)
+        depth = table.write[rows] - table.read[rows]
+        has_audio = depth > 0
+        if not has_audio.all():
+            late = ~has_audio & (table.source[rows] == Source.ENGINE) & (table.postponed[rows] < MAX_POSTPONED)
+            if late.any():
+                waiting = rows[late]
+                table.due[waiting] += 1
+                table.postponed[waiting] += 1
+                rows, has_audio = rows[~late], has_audio[~late]
+        if not len(rows):
+            return
+        if has_audio.all() and not table.clip[rows].any():
+            self._send_audio(rows, rows, tick)
+            return
+        clip = table.clip[rows] & ~has_audio
+        is_busy = has_audio | clip | (table.source[rows] != Source.SILENCE)
+        silent, busy = rows[~is_busy], rows[is_busy]
+        if len(silent):
+            self._send_silence(silent)
+        if len(busy):
+            self._send_audio(busy, rows[has_audio], tick, rows[clip])
+
+    def _leave_out_missed(self, rows: NDArray[np.intp], tick: int) -> None:
+        """After a long stall: the turns that were missed do not come back, their timestamps pass."""
+        table = self._table
+        behind = tick - table.due[rows]
+        missed = np.where(behind >= CATCH_UP_TICKS, behind // FRAME_TICKS, 0)
+        self._skip(rows, missed)
+        table.due[rows] += missed * FRAME_TICKS
+        table.inserted[rows] += missed.astype(np.int32)
+
+    def _skip(self, rows: NDArray[np.intp], frames: NDArray[np.int64]) -> None:
+        table = self._table
+        table.nominal[rows] += frames * FRAME_TICKS
+        table.timestamp[rows] += (frames * FRAME_SAMPLES).astype(np.uint32)
+        table.marker[rows] |= frames > 0
+        table.skipped[rows] += frames
+
+    def _refill(self, rows: NDArray[np.intp], tick: int) -> None:
+        for row in rows.tolist():
+            queue = self._user.leg_of(row).playout
+            if queue is None:
+                continue
+            queue.refill()
+            # what is less than a frame waits for its rest as long as a late frame would be waited for
+            if not queue.depth_frames and (
+                self._table.postponed[row] >= MAX_POSTPONED or self._table.source[row] != Source.ENGINE
+            ):
+                queue.flush_partial()
+
+    def _send_silence(self, rows: NDArray[np.intp]) -> None:
+        table = self._table
+        payload = np.broadcast_to(g711.SILENCE[table.codec[rows]][:, None], (len(rows), FRAME_SAMPLES))
+        # back to the nominal time, one sub-tick per frame, now that nobody hears it
+        drift = table.nominal[rows] - table.due[rows]
+        table.due[rows] += np.sign(drift)
+        table.inserted[rows] += 1
+        self._finish(rows, payload)
+
+    def _send_audio(
+        self,
+        rows: NDArray[np.intp],
+        engine_rows: NDArray[np.intp],
+        tick: int,
+        clip_rows: NDArray[np.intp] | None = None,
+    ) -> None:
+        """Sends frames that are not plain silence: engine, clip, or the fade after either."""
+        table = self._table
+        before = table.source[rows]
+        if rows is engine_rows:
+            table.source[rows] = Source.ENGINE
+            line = self._engine_frames(rows, tick)
+        else:
+            table.source[rows] = Source.SILENCE
+            table.source[engine_rows] = Source.ENGINE
+            line = np.zeros((len(rows), FRAME_SAMPLES), np.float32)
+            if len(engine_rows):
+                line[np.searchsorted(rows, engine_rows)] = self._engine_frames(engine_rows, tick)
+            if clip_rows is not None and len(clip_rows):
+                table.source[clip_rows] = Source.CLIP
+                for row, place in zip(clip_rows.tolist(), np.searchsorted(rows, clip_rows).tolist(), strict=True):
+                    leg = self._user.leg_of(row)
+                    line[place], ended = leg.next_clip_frame()
+                    if ended:
+                        self._user.clip_ended(leg)
+        after = table.source[rows]
+        changed = before != after
+        if changed.any():
+            self._change_source(rows, line, before, after, changed, tick)
+        table.tail[rows] = line[:, -TAIL_SAMPLES:]
+        payload = g711.encode(line, table.codec[rows])
+        self._finish(rows, payload)
+
+    def _change_source(
+        self,
+        rows: NDArray[np.intp],
+        line: NDArray[np.float32],
+        before: NDArray[np.uint8],
+        after: NDArray[np.uint8],
+        changed: NDArray[np.bool_],
+        tick: int,
+    ) -> None:
+        """No click: the new source fades in from a mirror image of what was sent last."""
+        table = self._table
+        tail = table.tail[rows[changed]]
+        line[changed, :TAIL_SAMPLES] = line[changed, :TAIL_SAMPLES] * _RAMP + tail[:, ::-1] * (1 - _RAMP)
+        table.marker[rows[changed & (before == Source.SILENCE)]] = True
+        silenced = rows[(after == Source.SILENCE) & (before == Source.ENGINE)]
+        table.underruns[silenced] += 1
+        table.inserted[silenced] = 1
+        heard = rows[changed & (after == Source.ENGINE)]
+        table.inserted[heard[table.inserted[heard] > PAUSE_FRAMES]] = 0
+        for row in heard.tolist():
+            self._user.engine_heard(self._user.leg_of(row), tick)
+
+    def _engine_frames(self, rows: NDArray[np.intp], tick: int) -> NDArray[np.float32]:
+        table = self._table
+        if table.to_trim[rows].any():
+            self._trim(rows[table.to_trim[rows] > 0])
+        bank_of = table.play_bank[rows]
+        bank = self._banks[int(bank_of[0])]
+        if (bank_of == bank_of[0]).all():
+            line = bank.to_line(rows, bank.read_frames(rows))
+        else:
+            line = np.zeros((len(rows), FRAME_SAMPLES), np.float32)
+            for number in np.unique(bank_of).tolist():
+                bank, member = self._banks[number], bank_of == number
+                line[member] = bank.to_line(rows[member], bank.read_frames(rows[member]))
+        if (table.played[rows] >= table.mark_at[rows]).any():
+            for row in rows[table.played[rows] >= table.mark_at[rows]].tolist():
+                self._user.mark_reached(self._user.leg_of(row))
+        self._observe(rows, tick)
+        return line
+
+    def _observe(self, rows: NDArray[np.intp], tick: int) -> None:
+        """Measures how long audio waits, and once a second moves the turn or decides to trim."""
+        table = self._table
+        depth = (table.write[rows] - table.read[rows]).astype(np.int32)
+        window = table.window[rows] + 1
+        low = np.minimum(table.low_water[rows], depth)
+        wait = np.where(depth == 0, tick - table.arrived[rows], FRAME_TICKS).astype(np.int32)
+        wait = np.minimum(table.newest_wait[rows], wait)
+        done = window >= WINDOW_FRAMES
+        if done.any():
+            self._judge(rows[done], low[done], wait[done], tick)
+            window[done] = 0
+            low[done] = wait[done] = 1 << 20
+        table.window[rows] = window
+        table.low_water[rows] = low
+        table.newest_wait[rows] = wait
+
+    def _judge(self, rows: NDArray[np.intp], low: NDArray[np.int32], wait: NDArray[np.int32], tick: int) -> None:
+        table = self._table
+        room = MAX_EARLY - (table.nominal[rows] - table.due[rows])
+        earlier = np.where((wait < FRAME_TICKS) & (wait > 0), np.minimum(wait, room), 0)
+        table.due[rows] -= np.maximum(earlier, 0)
+        surplus = np.where((low < 1 << 20) & (table.burst_until[rows] < tick), low, 0)
+        patience = np.where(surplus > 0, table.patience[rows] + 1, 0)
+        is_loud = (patience > PATIENCE) & (table.inserted[rows] > 0)
+        table.patience[rows] = patience
+        table.trim_loud[rows] = is_loud
+        table.to_trim[rows] = np.where(is_loud, np.minimum(surplus, table.inserted[rows]), surplus)
+        table.inserted[rows[surplus == 0]] = 0
+
+    def _trim(self, rows: NDArray[np.intp]) -> None:
+        """Leaves out one frame of each of ``rows`` if it is silent, or must go anyway."""
+        table = self._table
+        for row in rows.tolist():
+            bank = self._banks[int(table.play_bank[row])]
+            if table.write[row] - table.read[row] < 2:
+                table.to_trim[row] = 0
+                continue
+            frame = bank.ring[row, int(table.read[row]) % bank.ring.shape[1]]
+            if table.trim_loud[row] or int(np.abs(frame.astype(np.int32)).max()) < SILENT_PEAK:
+                table.read[row] += 1
+                table.played[row] += bank.frame
+                table.trimmed[row] += 1
+                table.to_trim[row] -= 1
+                table.inserted[row] = max(0, int(table.inserted[row]) - 1)
+
+    def _finish(self, rows: NDArray[np.intp], payload: NDArray[np.uint8]) -> None:
+        """Headers, counters, the next turn; hands the packets over."""
+        table, packets, n = self._table, self._packets, len(rows)
+        packets.payload[:n] = payload
+        sequence, timestamp = table.sequence[rows], table.timestamp[rows]
+        packets.write_headers(table.payload_type[rows], table.marker[rows], sequence, timestamp, table.ssrc[rows])
+        table.sequence[rows] = sequence + np.uint16(1)
+        table.timestamp[rows] = timestamp + np.uint32(FRAME_SAMPLES)
+        table.marker[rows] = False
+        table.packets_out[rows] += 1
+        table.postponed[rows] = 0
+        nominal = table.nominal[rows] + FRAME_TICKS
+        due = table.due[rows] + FRAME_TICKS
+        table.nominal[rows] = nominal
+        table.due[rows] = due
+        overdue = due - nominal >= FRAME_TICKS
+        if overdue.any():
+            self._skip(rows[overdue], np.ones(int(overdue.sum()), np.int64))
+        self._user.send_packets(rows, packets.views)
+
+    def _send_events(self, rows: NDArray[np.intp]) -> None:
+        table = self._table
+        for row in rows.tolist():
+            leg = self._user.leg_of(row)
+            step = leg.dtmf.next_slot()
+            if step.payload:
+                packet = build_rtp(
+                    payload_type=leg.receiver.config.dtmf_payload_type or 0,
+                    marker=step.marker,
+                    sequence=int(table.sequence[row]),
+                    timestamp=int(table.timestamp[row]) + step.offset,
+                    ssrc=int(table.ssrc[row]),
+                    payload=step.payload,
+                )
+                table.sequence[row] += 1
+                table.packets_out[row] += 1
+                self._user.send_event(leg, packet)
+            table.timestamp[row] += FRAME_SAMPLES
+            table.nominal[row] += FRAME_TICKS
+            table.due[row] += FRAME_TICKS
+            table.marker[row] = True
+            table.event[row] = leg.dtmf.is_active

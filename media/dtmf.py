@@ -1,0 +1,179 @@
+"""Telephone events, RFC 4733: receiver and sender of one leg's digits.
+
+All packets of one event carry the same RTP timestamp, which is what identifies it; marker, end packets and their three
+copies may be lost.  A digit is reported exactly once, when its end is known: an end packet, the first packet of another
+event, or silence for `EVENT_TIMEOUT_MS`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+__all__ = ["DIGITS", "EVENT_TIMEOUT_MS", "Digit", "DtmfParseError", "DtmfReceiver", "DtmfSender", "SendStep"]
+
+DIGITS: Final = "0123456789*#ABCD"
+"""RFC 4733 §3.2: event codes 0 to 15."""
+EVENT_TIMEOUT_MS: Final = 100
+"""RFC 4733 §2.5.2.2 asks for updates every 50 ms; two lost in a row still do not end the event."""
+_UNITS_PER_MS: Final = 8
+_RECENT: Final = 8
+"""Ended events remembered, so that their retransmitted end packets are not new digits."""
+
+
+class DtmfParseError(Exception):
+    """Not a telephone event of a digit."""
+
+
+@attrs.frozen(slots=True)
+class Digit:
+    """A completed digit."""
+
+    digit: str
+    duration_ms: int
+
+
+@attrs.frozen(slots=True)
+class EventPayload:
+    """RFC 4733 §2.3."""
+
+    event: int
+    end: bool
+    volume: int
+    duration: int
+
+
+def parse_event_untrusted(payload: bytes) -> EventPayload:
+    """Reads the first event of a payload.
+
+    Raises:
+        DtmfParseError: too short, or an event that is not a DTMF digit.
+    """
+    if len(payload) < 4:
+        raise DtmfParseError("short")
+    if payload[0] >= len(DIGITS):
+        raise DtmfParseError("event")
+    return EventPayload(payload[0], bool(payload[1] & 0x80), payload[1] & 0x3F, int.from_bytes(payload[2:4], "big"))
+
+
+@attrs.define
+class DtmfReceiver:
+    """Digits of one leg."""
+
+    _timestamp: int | None = None
+    _event: int = 0
+    _base: int = 0
+    """Duration of the segments before this one, for events longer than 8 s (RFC 4733 §2.5.1.3)."""
+    _duration: int = 0
+    _seen_ms: float = 0.0
+    _ended: list[int] = attrs.Factory(list)
+
+    def receive_untrusted(self, timestamp: int, payload: bytes, *, now_ms: float) -> list[Digit]:
+        """Takes one event packet; returns the digits that are complete now.
+
+        Raises:
+            DtmfParseError: as `parse_event_untrusted`.
+        """
+        event = parse_event_untrusted(payload)
+        digits: list[Digit] = []
+        if timestamp in self._ended:
+            return digits
+        if timestamp != self._timestamp:
+            is_next_segment = (
+                self._timestamp is not None
+                and event.event == self._event
+                and self._duration == 0xFFFF
+                and timestamp == (self._timestamp + 0xFFFF) & 0xFFFFFFFF
+            )
+            if is_next_segment:
+                self._remember(self._timestamp)
+                self._base += 0xFFFF
+            else:
+                digits += self._finish()
+                self._base = 0
+            self._timestamp, self._event, self._duration = timestamp, event.event, 0
+        self._seen_ms = now_ms
+        self._duration = max(self._duration, event.duration)
+        if event.end:
+            digits += self._finish()
+        return digits
+
+    def next_deadline(self) -> float | None:
+        """In ms of the clock of ``now_ms``; None without an event."""
+        return None if self._timestamp is None else self._seen_ms + EVENT_TIMEOUT_MS
+
+    def handle_timer(self, *, now_ms: float) -> list[Digit]:
+        """Ends an event whose end packets were lost."""
+        deadline = self.next_deadline()
+        return self._finish() if deadline is not None and now_ms >= deadline else []
+
+    def _finish(self) -> list[Digit]:
+        if self._timestamp is None:
+            return []
+        self._remember(self._timestamp)
+        self._timestamp = None
+        return [Digit(DIGITS[self._event], (self._base + self._duration) // _UNITS_PER_MS)]
+
+    def _remember(self, timestamp: int | None) -> None:
+        if timestamp is not None:
+            self._ended.append(timestamp)
+            del self._ended[:-_RECENT]
+
+
+@attrs.frozen(slots=True)
+class SendStep:
+    """What goes out in one 20 ms slot instead of audio: ``payload`` empty means a pause."""
+
+    payload: bytes
+    marker: bool
+    offset: int
+    """Timestamp of the event relative to this slot's, in units of 1/8000 s, zero or negative."""
+
+
+class DtmfSender:
+    """Turns digits into slots of 20 ms: 100 ms tone, two further end packets, 60 ms pause."""
+
+    TONE_SLOTS: Final = 5
+    END_SLOTS: Final = 2
+    PAUSE_SLOTS: Final = 3
+    MAX_QUEUED: Final = 64
+    VOLUME: Final = 10
+    """-10 dBm0."""
+
+    def __init__(self) -> None:
+        self._queue: list[str] = []
+        self._slot = 0
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self._queue)
+
+    def send(self, digits: str) -> None:
+        """Queues digits.
+
+        Raises:
+            ValueError: a character that is not a digit, or too many waiting.
+        """
+        digits = digits.upper()
+        if any(d not in DIGITS for d in digits):
+            raise ValueError(f"not DTMF digits: {digits[:32]!r}")
+        if len(self._queue) + len(digits) > self.MAX_QUEUED:
+            raise ValueError("too many digits")
+        self._queue += digits
+
+    def next_slot(self) -> SendStep:
+        """The next slot; only while `is_active`."""
+        slot = self._slot
+        self._slot += 1
+        tone = self.TONE_SLOTS
+        if slot >= tone + self.END_SLOTS:
+            if self._slot == tone + self.END_SLOTS + self.PAUSE_SLOTS:
+                self._slot = 0
+                del self._queue[0]
+            return SendStep(b"", False, 0)
+        end = slot >= tone - 1
+        duration = min(slot + 1, tone) * 160
+        event = DIGITS.index(self._queue[0])
+        payload = bytes([event, (0x80 if end else 0) | self.VOLUME]) + duration.to_bytes(2, "big")
+        return SendStep(payload, slot == 0, -160 * slot)

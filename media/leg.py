@@ -1,0 +1,277 @@
+"""One leg: what is not columns.  Everything here runs per event, never per packet of an undisturbed stream."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+import numpy as np
+
+from media import g711
+from media.clips import Clip
+from media.control import ControlError, StreamConfig
+from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
+from media.filler import FillerPolicy
+from media.order import GapBuffer, Verdict, gap_wait_ticks
+from media.playout import PlayoutQueue
+from media.rtp import HeaderColumns, RtpPacket, RtpParseError, parse_rtp_untrusted
+from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
+
+__all__ = ["Leg", "LegCounters", "Receiver", "UplinkItem"]
+
+MAX_CONCEALED: Final = 50
+"""Frames made up for one gap: a second; a longer gap is cut short, the engine gains nothing from silence in a burst."""
+
+MAX_TTFB: Final = 256
+
+UplinkItem = bytes | None
+"""Codes of one frame; None: a frame to be concealed."""
+
+
+@attrs.define
+class LegCounters:
+    """What happened on a leg besides the columns."""
+
+    lost: int = 0
+    late: int = 0
+    duplicate: int = 0
+    reordered: int = 0
+    invalid: int = 0
+    stranger: int = 0
+    resync: int = 0
+    concealed_frames: int = 0
+    filled_frames: int = 0
+    send_errors: int = 0
+    dtmf_in: int = 0
+    engine_dropped_frames: int = 0
+
+
+@attrs.define
+class Receiver:
+    """Packets that are not plain: gaps, other lengths, telephone events, new sources."""
+
+    table: LegTable
+    row: int
+    config: StreamConfig
+    counters: LegCounters
+    dtmf: DtmfReceiver = attrs.Factory(DtmfReceiver)
+    conceal_run: int = 0
+    filled: int = 0
+    _gap: GapBuffer[RtpPacket | None] | None = None
+    _carry: bytearray = attrs.Factory(bytearray)
+
+    def configure(self, config: StreamConfig) -> None:
+        """Takes a new stream configuration; the sequence goes on.
+
+        Raises:
+            ControlError: a codec or payload type that we do not have.
+        """
+        if config.codec not in g711.CODECS:
+            raise ControlError(f"codec {config.codec!r}")
+        if not 0 <= config.payload_type < 128:
+            raise ControlError(f"payload type {config.payload_type}")
+        table, row = self.table, self.row
+        self.config = config
+        table.first[row] = HeaderColumns.first_of(config.payload_type)
+        table.codec[row] = g711.CODECS[config.codec]
+        table.payload_type[row] = config.payload_type
+        table.rtp_timeout[row] = config.timeout_ms // TICK_MS if config.timeout_ms and config.receive else NEVER
+        if not config.receive:
+            table.fill_at[row] = NEVER
+        self._settle()
+
+    def receive_untrusted(self, datagram: memoryview, tick: int) -> tuple[list[UplinkItem], list[Digit]]:
+        """Takes one packet that the columnar path refused; what is released goes to the engine in order."""
+        if not self.config.receive:
+            return [], []
+        try:
+            packet = parse_rtp_untrusted(datagram)
+        except RtpParseError:
+            self.counters.invalid += 1
+            return [], []
+        is_event = packet.payload_type == self.config.dtmf_payload_type
+        is_comfort_noise = packet.payload_type == 13
+        if packet.payload_type != self.config.payload_type and not is_event and not is_comfort_noise:
+            self.counters.invalid += 1
+            return [], []
+        table, row = self.table, self.row
+        table.packets_in[row] += 1
+        table.octets_in[row] += len(packet.payload)
+        if packet.ssrc != int(table.ssrc_in[row]) or table.last_rtp[row] < 0:
+            self._new_source(packet)
+        table.last_rtp[row] = tick
+        digits: list[Digit] = []
+        if is_event:
+            try:
+                digits = self.dtmf.receive_untrusted(packet.timestamp, packet.payload, now_ms=tick * TICK_MS)
+            except DtmfParseError:
+                self.counters.invalid += 1
+        items = self._in_order(packet, None if is_event or is_comfort_noise else packet, tick)
+        self._settle()
+        return items, digits
+
+    def handle_timer(self, tick: int) -> tuple[list[UplinkItem], list[Digit]]:
+        """Gives up gaps and ends digits whose time is over."""
+        items: list[UplinkItem] = []
+        if self._gap is not None:
+            for released in self._gap.handle_timer(tick=tick, wait_ticks=self._wait()):
+                items += self._release(released.missing, released.item)
+            self.table.next_sequence[self.row] = self._gap.expected
+        digits = self.dtmf.handle_timer(now_ms=tick * TICK_MS)
+        self._settle()
+        return items, digits
+
+    @property
+    def needs_timer(self) -> bool:
+        return self._gap is not None or self.dtmf.next_deadline() is not None
+
+    def fill(self) -> None:
+        """Notes that the engine got a frame that nobody sent."""
+        self.filled += 1
+        self.counters.filled_frames += 1
+        self.table.plain[self.row] = False
+
+    def concealed(self) -> int:
+        """Notes a concealed frame; how many there were before it in this run."""
+        self.conceal_run += 1
+        self.table.plain[self.row] = False
+        return self.conceal_run - 1
+
+    def recovered(self) -> int:
+        """Notes a good frame; how many concealed ones it follows."""
+        run, self.conceal_run = self.conceal_run, 0
+        self._settle()
+        return run
+
+    def _new_source(self, packet: RtpPacket) -> None:
+        table, row = self.table, self.row
+        table.ssrc_in[row] = packet.ssrc
+        table.next_sequence[row] = packet.sequence
+        table.transit_base[row] = packet.timestamp
+        table.jitter[row] = 0
+        table.transit[row] = np.nan
+        self._gap = None
+        self._carry.clear()
+
+    def _in_order(self, packet: RtpPacket, item: RtpPacket | None, tick: int) -> list[UplinkItem]:
+        table, row = self.table, self.row
+        expected = int(table.next_sequence[row])
+        if self._gap is None:
+            if packet.sequence == expected:
+                table.next_sequence[row] = (expected + 1) & 0xFFFF
+                return self._release(0, item)
+            self._gap = GapBuffer(expected)
+        verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=self._wait())
+        match verdict:
+            case Verdict.LATE:
+                self.counters.late += 1
+            case Verdict.DUPLICATE:
+                self.counters.duplicate += 1
+            case Verdict.RESYNC:
+                self.counters.resync += 1
+            case Verdict.ACCEPTED if packet.sequence == expected:
+                self.counters.reordered += 1
+        items: list[UplinkItem] = []
+        for one in released:
+            items += self._release(one.missing, one.item)
+        table.next_sequence[row] = self._gap.expected
+        return items
+
+    def _release(self, missing: int, packet: RtpPacket | None) -> list[UplinkItem]:
+        items: list[UplinkItem] = []
+        if missing:
+            self.counters.lost += missing
+            items += [None] * max(0, min(missing, MAX_CONCEALED) - self.filled)
+            self._carry.clear()
+        self.filled = 0
+        if packet is not None:
+            self._carry += packet.payload
+            while len(self._carry) >= FRAME_SAMPLES:
+                items.append(bytes(self._carry[:FRAME_SAMPLES]))
+                del self._carry[:FRAME_SAMPLES]
+        return items
+
+    def _settle(self) -> None:
+        """Back to the columnar path when nothing is special any more."""
+        if self._gap is not None and self._gap.is_empty:
+            self._gap = None
+        self.table.plain[self.row] = (
+            self.config.receive
+            and self._gap is None
+            and not self._carry
+            and not self.conceal_run
+            and not self.filled
+        )
+
+    def _wait(self) -> int:
+        return gap_wait_ticks(float(self.table.jitter[self.row]), TICK_MS)
+
+
+@attrs.define(eq=False)
+class Leg:
+    """One row's objects."""
+
+    name: str
+    row: int
+    receiver: Receiver
+    counters: LegCounters
+    filler: FillerPolicy = attrs.Factory(FillerPolicy)
+    dtmf: DtmfSender = attrs.Factory(DtmfSender)
+    playout: PlayoutQueue | None = None
+    clip: Clip | None = None
+    clip_position: int = 0
+    clip_loop: bool = False
+    filler_clip: str | None = None
+    speech_ended: int | None = None
+    """Tick at which the caller stopped speaking, or the engine was connected: TTFB counts from here."""
+    ttfb_ms: list[float] = attrs.Factory(list)
+
+    def note_ttfb(self, ttfb_ms: float) -> None:
+        """Remembers one answer's delay; the last `MAX_TTFB` count."""
+        self.ttfb_ms.append(ttfb_ms)
+        del self.ttfb_ms[:-MAX_TTFB]
+
+    def next_clip_frame(self) -> tuple[Clip, bool]:
+        """The next 20 ms of the clip; True with the last one of a clip that does not loop."""
+        clip = self.clip
+        if clip is None:
+            raise ControlError("no clip")
+        start = self.clip_position
+        self.clip_position = start + FRAME_SAMPLES
+        ended = False
+        if self.clip_position >= len(clip):
+            self.clip_position = 0
+            ended = not self.clip_loop
+        return clip[start : start + FRAME_SAMPLES], ended
+
+    def stats(self, table: LegTable) -> dict[str, Any]:
+        """Counters for the signalling side."""
+        row, counters = self.row, self.counters
+        ttfb = sorted(self.ttfb_ms)
+        return {
+            "packets_in": int(table.packets_in[row]),
+            "octets_in": int(table.octets_in[row]),
+            "packets_out": int(table.packets_out[row]),
+            "octets_out": int(table.packets_out[row]) * FRAME_SAMPLES,
+            "lost": counters.lost,
+            "late": counters.late,
+            "duplicate": counters.duplicate,
+            "reordered": counters.reordered,
+            "invalid": counters.invalid,
+            "stranger": counters.stranger,
+            "resync": counters.resync,
+            "jitter_ms": round(float(table.jitter[row]), 2),
+            "concealed_ms": counters.concealed_frames * FRAME_TICKS * TICK_MS,
+            "filled_ms": counters.filled_frames * FRAME_TICKS * TICK_MS,
+            "engine_frames": int(table.frames_up[row]),
+            "engine_dropped_frames": counters.engine_dropped_frames,
+            "underruns": int(table.underruns[row]),
+            "trimmed_ms": int(table.trimmed[row]) * FRAME_TICKS * TICK_MS,
+            "skipped_ms": int(table.skipped[row]) * FRAME_TICKS * TICK_MS,
+            "send_errors": counters.send_errors,
+            "dtmf_in": counters.dtmf_in,
+            "ttfb_ms": round(ttfb[len(ttfb) // 2], 1) if ttfb else None,
+            "ttfb_max_ms": round(ttfb[-1], 1) if ttfb else None,
+        }
+
+

@@ -1,0 +1,129 @@
+"""The socket towards one party, and whom it listens to.
+
+Symmetric RTP: packets go to the signalled address until a valid packet has come; where that came from is the party, the
+signalled address or, behind an address translator, another.  After that everybody else is a stranger: dropped and
+counted at first, and once the party has proved steady (`STEADY_PACKETS`) filtered by the kernel, to which the socket is
+then connected.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from media.control import ControlError, StreamConfig
+from media.io import disconnect_udp
+from media.leg import Leg
+from media.plane import MediaPlane
+from media.rtp import RtpParseError, parse_rtp_untrusted
+from media.table import NEVER
+
+__all__ = ["STEADY_PACKETS", "Party"]
+
+STEADY_PACKETS: Final = 8
+
+Address = tuple[str, int]
+
+
+class Party:
+    """The far end of a leg's RTP stream."""
+
+    def __init__(
+        self, plane: MediaPlane, leg: Leg, sock: socket.socket, on_first_packet: Callable[[Leg, str], None]
+    ) -> None:
+        name = sock.getsockname()
+        self.host: str = name[0]
+        self.port: int = name[1]
+        self.sock = sock
+        self._plane = plane
+        self._leg = leg
+        self._on_first_packet = on_first_packet
+        self._signalled: Address | None = None
+        self._latched: Address | None = None
+        self._seen = 0
+        self._is_connected = False
+
+    def configure(self, config: StreamConfig) -> None:
+        """Takes the stream's configuration, at first or as modified.
+
+        Raises:
+            ControlError: codec, payload type or address that cannot be used.
+        """
+        signalled = _address_of(config)
+        self._leg.receiver.configure(config)
+        if signalled != self._signalled:
+            self._unlatch()
+            self._signalled = signalled
+        self._update_sending()
+
+    def _unlatch(self) -> None:
+        if self._is_connected:
+            disconnect_udp(self.sock)
+        self._latched, self._seen, self._is_connected = None, 0, False
+        self._plane.set_receive(self.sock, self.receive_untrusted)
+
+    def _update_sending(self) -> None:
+        row, table = self._leg.row, self._plane.table
+        target = self._latched or self._signalled
+        if target is None or not self._leg.receiver.config.send:
+            self._plane.set_send(row, None)
+            self._plane.downlink.stop(row)
+            return
+        if self._is_connected:
+            self._plane.set_send(row, self.sock.send)
+        else:
+            send_to, address = self.sock.sendto, target
+            self._plane.set_send(row, lambda view: send_to(view, address))
+        if table.due[row] == NEVER:
+            self._plane.downlink.start(row, self._plane.tick)
+
+    def receive_untrusted(self, view: memoryview) -> int:
+        """Receives one datagram while the socket is open to everybody; 0: it was not for us.
+
+        Raises:
+            OSError: as the socket does.
+        """
+        n, source = self.sock.recvfrom_into(view)
+        address = (source[0], source[1])
+        if self._latched is None:
+            if not self._is_ours(view[:n]):
+                self._leg.counters.invalid += 1
+                return 0
+            self._latched = address
+            self._update_sending()
+            self._on_first_packet(self._leg, f"{address[0]}:{address[1]}")
+        elif address != self._latched:
+            self._leg.counters.stranger += 1
+            return 0
+        self._seen += 1
+        if self._seen >= STEADY_PACKETS:
+            self.sock.connect(address)
+            self._is_connected = True
+            self._plane.set_receive(self.sock, self.sock.recv_into)
+            self._update_sending()
+        return n
+
+    def _is_ours(self, datagram: memoryview) -> bool:
+        config = self._leg.receiver.config
+        try:
+            packet = parse_rtp_untrusted(datagram)
+        except RtpParseError:
+            return False
+        return config.receive and packet.payload_type in (config.payload_type, config.dtmf_payload_type, 13)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def _address_of(config: StreamConfig) -> Address | None:
+    host, port = config.remote_host, config.remote_port
+    if host is None or port == 0:
+        return None
+    if not 0 < port < 65536:
+        raise ControlError(f"remote port {port}")
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except OSError as error:
+        raise ControlError(f"remote host {host!r} is not an address") from error
+    return host, port

@@ -1,0 +1,312 @@
+"""The plane: all legs of a worker, one pass per sub-tick.
+
+A pass receives from every socket that is ready, runs the uplink over the packets as columns, takes what the engines
+sent, and lets the downlink send for the legs that are due.  Per packet there is one call of the socket into a
+prepared memoryview, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.downlink import Downlink
+from media.dtmf import Digit
+from media.engines.session import EngineSession
+from media.engines.ws import FrameBlock
+from media.leg import Leg
+from media.playout import ENGINE_RATES_HZ, RING_FRAMES, PlayoutBank
+from media.table import LegTable
+from media.uplink import BATCH_ROWS, ReceiveBlock, Uplink
+
+__all__ = ["LegObserver", "MediaPlane"]
+
+ENGINE_BLOCK_BYTES: Final = 2048 + 64
+"""Room for a 20 ms frame at 48 kHz; what fills the row is read on by the session."""
+LATE_PASSES: Final = 32
+"""After a stall each socket is read so often, which is 640 ms of packets."""
+
+Receive = Callable[[memoryview], int]
+Send = Callable[[memoryview], int]
+
+
+class LegObserver(Protocol):
+    """Decides what follows from what the plane notices."""
+
+    def digit_received(self, leg: Leg, digit: Digit) -> None: ...
+
+    def speech_changed(self, leg: Leg, is_start: bool, tick: int) -> None: ...
+
+    def engine_heard(self, leg: Leg, tick: int) -> None: ...
+
+    def mark_reached(self, leg: Leg) -> None: ...
+
+    def clip_ended(self, leg: Leg) -> None: ...
+
+
+def _nowhere(_view: memoryview) -> int:
+    return 0
+
+
+class MediaPlane:
+    """Sockets, table and passes.
+
+    Attributes:
+        tick: number of the pass under way or done last.
+        engine_poll: where established engine connections register.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.table = LegTable(capacity)
+        self.banks = [PlayoutBank(self.table, rate) for rate in ENGINE_RATES_HZ]
+        self.uplink = Uplink(self.table, self.banks, self)
+        self.downlink = Downlink(self.table, self.banks, self, BATCH_ROWS)
+        self.engine_poll = select.epoll()
+        self.observer: LegObserver
+        self.tick = 0
+        self.stray_errors = 0
+        self._rtp_poll = select.epoll()
+        self._legs: list[Leg | None] = [None] * capacity
+        self._sessions: dict[int, EngineSession] = {}
+        self._rtp_row: dict[int, int] = {}
+        self._rtp_receive: dict[int, Receive] = {}
+        self._rtp_send: list[Send] = [_nowhere] * capacity
+        self._engine_row: dict[int, int] = {}
+        self._engine_fd: dict[int, int] = {}
+        self._engine_receive: dict[int, Receive] = {}
+        self._engine_send: list[Send] = [_nowhere] * capacity
+        self._engine_block = ReceiveBlock(BATCH_ROWS, ENGINE_BLOCK_BYTES)
+        self._engine_header = self._engine_block.octets[:, :4].view("<u4")[:, 0]
+        self._frame_header = np.array([_header_of(bank.frame_bytes) for bank in self.banks], np.uint32)
+        self._frame_size = np.array([4 + bank.frame_bytes for bank in self.banks])
+        self._blocks = [FrameBlock(BATCH_ROWS, bank.frame_bytes) for bank in self.banks]
+
+    # ---- legs and engines come and go
+    def add_leg(self, leg: Leg, sock: socket.socket, receive: Receive) -> None:
+        self._legs[leg.row] = leg
+        fd = sock.fileno()
+        self._rtp_row[fd] = leg.row
+        self._rtp_receive[fd] = receive
+        self._rtp_poll.register(fd, select.EPOLLIN)
+
+    def set_receive(self, sock: socket.socket, receive: Receive) -> None:
+        self._rtp_receive[sock.fileno()] = receive
+
+    def set_send(self, row: int, send: Send | None) -> None:
+        self._rtp_send[row] = send or _nowhere
+
+    def remove_leg(self, leg: Leg, sock: socket.socket) -> None:
+        """Forgets the leg; the caller closes the socket."""
+        fd, row = sock.fileno(), leg.row
+        self._rtp_poll.unregister(fd)
+        del self._rtp_row[fd], self._rtp_receive[fd]
+        self._legs[row] = None
+        self._rtp_send[row] = self._engine_send[row] = _nowhere
+        self.uplink.forget(row)
+        self.table.free(row)
+
+    def bank_of(self, rate_hz: int) -> int:
+        """Raises ValueError: no such rate."""
+        return ENGINE_RATES_HZ.index(rate_hz)
+
+    def add_engine(self, row: int, session: EngineSession, sock: socket.socket) -> None:
+        """From now on the leg's audio goes to this engine."""
+        table, bank = self.table, self.bank_of(session.target.rate)
+        fd = sock.fileno()
+        self._engine_row[fd] = row
+        self._engine_fd[row] = fd
+        self._engine_receive[fd] = sock.recv_into
+        self._sessions[row] = session
+        self._engine_send[row] = sock.send
+        self.banks[bank].reset(row)
+        table.bank[row] = bank
+        table.clean[row] = session.is_clean and session.is_columnar
+
+    def set_engine_blocked(self, row: int, is_blocked: bool) -> None:
+        session = self._sessions[row]
+        if session.sock is not None:
+            self._engine_send[row] = session.queue_audio if is_blocked else session.sock.send
+
+    def set_engine_clean(self, row: int, is_clean: bool) -> None:
+        self.table.clean[row] = is_clean and self._sessions[row].is_columnar
+
+    def remove_engine(self, row: int) -> None:
+        """The leg has no engine any more; its session closed the socket."""
+        if self._sessions.pop(row, None) is None:
+            return
+        fd = self._engine_fd.pop(row)
+        del self._engine_row[fd], self._engine_receive[fd]
+        self._engine_send[row] = _nowhere
+        self.table.bank[row] = -1
+        self.table.clean[row] = False
+
+    @property
+    def sockets(self) -> int:
+        return len(self._rtp_row) + len(self._engine_row)
+
+    # ---- the pass
+    def run(self, tick: int, is_late: bool) -> None:
+        """One pass; ``is_late``: time was lost, so that sockets may hold more than one packet."""
+        self.tick = tick
+        passes = LATE_PASSES if is_late else 1
+        while passes and self._receive_rtp(tick):
+            passes -= 1
+        self.uplink.handle_timers(tick)
+        self._receive_engines(tick)
+        self.downlink.send_due(tick)
+
+    def _receive_rtp(self, tick: int) -> bool:
+        ready = self._rtp_poll.poll(0, BATCH_ROWS)
+        if not ready:
+            return False
+        views, row_of, receive = self.uplink.block.views, self._rtp_row, self._rtp_receive
+        rows: list[int] = []
+        lengths: list[int] = []
+        place = 0
+        for fd, _ in ready:
+            try:
+                n = receive[fd](views[place])
+            except OSError:  # an ICMP error on its way back, or nothing there after all
+                self.stray_errors += 1
+                continue
+            if n:
+                rows.append(row_of[fd])
+                lengths.append(n)
+                place += 1
+        if rows:
+            self.uplink.receive_untrusted(np.array(rows), np.array(lengths), tick)
+        return True
+
+    def _receive_engines(self, tick: int) -> None:
+        ready = self.engine_poll.poll(0, BATCH_ROWS)
+        if not ready:
+            return
+        views, row_of, receive = self._engine_block.views, self._engine_row, self._engine_receive
+        rows: list[int] = []
+        lengths: list[int] = []
+        place = 0
+        for fd, mask in ready:
+            row = row_of.get(fd)
+            if row is None:
+                continue
+            if mask & select.EPOLLOUT:
+                self._sessions[row].write_ready()
+            if mask & ~select.EPOLLOUT == 0 or row not in self._sessions:
+                continue
+            session = self._sessions[row]
+            if not session.is_columnar:
+                session.receive_ready()
+                continue
+            try:
+                n = receive[fd](views[place])
+            except BlockingIOError:
+                continue
+            except OSError:
+                session.receive_ready()
+                continue
+            rows.append(row)
+            lengths.append(n)
+            place += 1
+        if rows:
+            self._take_engine_frames(np.array(rows), np.array(lengths), tick)
+
+    def _take_engine_frames(self, rows: NDArray[np.intp], lengths: NDArray[np.intp], tick: int) -> None:
+        """Whole 20 ms frames go to the rings as columns; everything else to the sessions."""
+        table, n = self.table, len(rows)
+        bank_of = table.bank[rows]
+        plain = (
+            (lengths == self._frame_size[bank_of])
+            & (self._engine_header[:n] == self._frame_header[bank_of])
+            & table.clean[rows]
+            & ~table.bulk[rows]
+            & (table.write[rows] - table.read[rows] < RING_FRAMES)
+        )
+        first = int(bank_of[0])
+        if (bank_of == first).all():
+            self._write_frames(first, rows, plain, tick)
+        else:
+            for number in np.unique(bank_of).tolist():
+                self._write_frames(number, rows, plain & (bank_of == number), tick)
+        if plain.all():
+            return
+        for i in np.flatnonzero(~plain).tolist():
+            session = self._sessions.get(int(rows[i]))
+            if session is None:
+                continue
+            length = int(lengths[i])
+            session.receive_untrusted(self._engine_block.views[i][:length])
+            if length == ENGINE_BLOCK_BYTES:
+                session.receive_ready()
+
+    def _write_frames(self, number: int, rows: NDArray[np.intp], member: NDArray[np.bool_], tick: int) -> None:
+        bank = self.banks[number]
+        frames = self._engine_block.octets[: len(rows), 4 : 4 + bank.frame_bytes].view("<i2")
+        if member.all():
+            bank.write_frames(rows, frames, tick)
+        elif member.any():
+            bank.write_frames(rows[member], frames[member], tick)
+
+    # ---- called by uplink and downlink
+    def leg_of(self, row: int) -> Leg:
+        leg = self._legs[row]
+        if leg is None:
+            raise LookupError(f"row {row} has no leg")
+        return leg
+
+    def to_engine(self, bank: PlayoutBank, rows: NDArray[np.intp], samples: NDArray[np.int16]) -> None:
+        block, send = self._blocks[self.banks.index(bank)], self._engine_send
+        size = block.size
+        block.write(samples, os.urandom(4 * len(rows)))
+        for row, view in zip(rows.tolist(), block.views, strict=False):
+            try:
+                sent = send[row](view)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                continue  # the poll tells the session
+            if sent != size and (session := self._sessions.get(row)) is not None:
+                session.queue_rest(view, sent)
+
+    def send_packets(self, rows: NDArray[np.intp], views: list[memoryview]) -> None:
+        send = self._rtp_send
+        for row, view in zip(rows.tolist(), views, strict=False):
+            try:
+                send[row](view)
+            except OSError:
+                self.leg_of(row).counters.send_errors += 1
+
+    def send_event(self, leg: Leg, packet: bytes) -> None:
+        try:
+            self._rtp_send[leg.row](memoryview(packet))
+        except OSError:
+            leg.counters.send_errors += 1
+
+    def digit_received(self, leg: Leg, digit: Digit) -> None:
+        self.observer.digit_received(leg, digit)
+
+    def speech_changed(self, leg: Leg, is_start: bool, tick: int) -> None:
+        self.observer.speech_changed(leg, is_start, tick)
+
+    def engine_heard(self, leg: Leg, tick: int) -> None:
+        self.observer.engine_heard(leg, tick)
+
+    def mark_reached(self, leg: Leg) -> None:
+        self.observer.mark_reached(leg)
+
+    def clip_ended(self, leg: Leg) -> None:
+        self.observer.clip_ended(leg)
+
+    def close(self) -> None:
+        self._rtp_poll.close()
+        self.engine_poll.close()
+
+
+def _header_of(payload_bytes: int) -> int:
+    """The four octets before a server's 20 ms frame, as they read in little-endian order."""
+    return int.from_bytes(bytes([0x82, 126]) + payload_bytes.to_bytes(2, "big"), "little")

@@ -1,0 +1,230 @@
+"""The playout queue: what an engine said and the party has not heard yet.
+
+A bank holds the queues of all legs with the same engine rate.  Each queue is a ring of a few 20 ms frames in one array,
+from which a sub-tick gathers the frames of all legs that are due with one index expression; what an engine sends ahead
+beyond the ring waits in a byte buffer of the leg and moves up when there is room.  Frames of exactly 20 ms that come in
+step with real time, as from a speech-to-speech engine, never leave the arrays.
+
+Positions count samples at the engine's rate since its connection: ``queued`` those accepted, ``played`` those sent to
+the party (or trimmed); a mark is reported when ``played`` reaches the ``queued`` of the moment it came.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from media.resample import LINE_RATE_HZ, Downsampler, Upsampler
+from media.table import FRAME_SAMPLES, NEVER, LegTable, Source
+
+__all__ = ["ENGINE_RATES_HZ", "MAX_QUEUED_S", "RING_FRAMES", "Mark", "PlayoutBank", "PlayoutQueue"]
+
+ENGINE_RATES_HZ: Final = (8000, 16000, 24000, 48000)
+RING_FRAMES: Final = 8
+MAX_QUEUED_S: Final = 120
+"""An engine may be so far ahead; what it sends beyond is dropped and counted (nobody listens for two minutes to an
+answer that could not be cleared, and a leg's memory stays bounded)."""
+MAX_MARKS: Final = 256
+BURST_FRAMES: Final = 3
+"""More in one sub-tick than this, and than what a stall explains, means that the engine sends ahead of time."""
+BURST_TICKS: Final = 400
+
+
+@attrs.frozen(slots=True)
+class Mark:
+    """A position of interest; ``name`` None: the end of what was queued when the engine asked to hang up."""
+
+    position: int
+    name: str | None
+
+
+class PlayoutBank:
+    """Rings and filters of all legs with one engine rate.
+
+    Attributes:
+        frame: samples in 20 ms.
+        ring: int16, shape (capacity, RING_FRAMES, frame).
+    """
+
+    def __init__(self, table: LegTable, rate_hz: int) -> None:
+        factor = rate_hz // LINE_RATE_HZ
+        self.rate_hz = rate_hz
+        self.frame = FRAME_SAMPLES * factor
+        self.frame_bytes = 2 * self.frame
+        self.ring = np.zeros((table.capacity, RING_FRAMES, self.frame), np.int16)
+        self._table = table
+        self._up = Upsampler(factor) if factor > 1 else None
+        self._down = Downsampler(factor) if factor > 1 else None
+        self._up_history = np.zeros((table.capacity, self._up.history if self._up else 0), np.float32)
+        self._down_history = np.zeros((table.capacity, self._down.history if self._down else 0), np.float32)
+
+    def reset(self, row: int) -> None:
+        self._up_history[row] = 0
+        self._down_history[row] = 0
+
+    def forget_played(self, rows: NDArray[np.intp]) -> None:
+        """Empties the memory of the filter towards the line, where what comes next does not follow what was."""
+        self._down_history[rows] = 0
+
+    def to_engine(self, rows: NDArray[np.intp], line: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Frames of the line, shape (n, 160), each leg at most once, at the engine's rate, shape (n, frame)."""
+        if self._up is None:
+            return line
+        return self._filtered(self._up, self._up_history, rows, line)
+
+    def to_line(self, rows: NDArray[np.intp], frames: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Frames of engines, shape (n, frame), at the line rate, shape (n, 160)."""
+        if self._down is None:
+            return frames.astype(np.float32)
+        return self._filtered(self._down, self._down_history, rows, frames)
+
+    @staticmethod
+    def _filtered(
+        resampler: Upsampler | Downsampler,
+        history: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        frames: NDArray[np.float32] | NDArray[np.int16],
+    ) -> NDArray[np.float32]:
+        memory = resampler.history
+        extended = np.empty((len(rows), memory + frames.shape[1]), np.float32)
+        extended[:, :memory] = history[rows]
+        extended[:, memory:] = frames
+        history[rows] = extended[:, -memory:]
+        return resampler.process(extended)
+
+    def write_frames(self, rows: NDArray[np.intp], frames: NDArray[np.int16], tick: int) -> None:
+        """One whole frame for each of ``rows`` (each once; ring not full, nothing behind the ring)."""
+        table = self._table
+        write = table.write[rows]
+        self.ring[rows, write % RING_FRAMES] = frames
+        table.write[rows] = write + 1
+        table.queued[rows] += self.frame
+        note_arrival(table, rows, tick)
+
+    def read_frames(self, rows: NDArray[np.intp]) -> NDArray[np.int16]:
+        """Takes the oldest frame of each of ``rows`` (none empty), shape (n, frame)."""
+        table = self._table
+        read = table.read[rows]
+        table.read[rows] = read + 1
+        table.played[rows] += self.frame
+        taken: NDArray[np.int16] = self.ring[rows, read % RING_FRAMES]
+        return taken
+
+
+def note_arrival(table: LegTable, rows: NDArray[np.intp], tick: int) -> None:
+    """Audio came: a leg that was not speaking sends at once instead of at its next turn (at most 15 ms early)."""
+    table.arrived[rows] = tick
+    idle = (table.source[rows] != Source.ENGINE) & (table.due[rows] != NEVER)
+    if idle.any():
+        woken = rows[idle]
+        table.due[woken] = np.minimum(table.due[woken], tick)
+
+
+@attrs.define
+class PlayoutQueue:
+    """The part of one leg's queue that is not columns: what waits behind the ring, and the marks."""
+
+    table: LegTable
+    row: int
+    bank: PlayoutBank
+    overflow_samples: int = 0
+    _waiting: bytearray = attrs.Factory(bytearray)
+    _marks: deque[Mark] = attrs.Factory(deque)
+    _arrival_tick: int = -1
+    _arrived_bytes: int = 0
+    _cleared_at: int = 0
+
+    @property
+    def depth_frames(self) -> int:
+        """Whole frames in ring."""
+        return int(self.table.write[self.row] - self.table.read[self.row])
+
+    @property
+    def queued_ms(self) -> float:
+        return float(self.table.queued[self.row] - self.table.played[self.row]) * 1000 / self.bank.rate_hz
+
+    def write(self, pcm: bytes | memoryview, tick: int) -> None:
+        """Appends int16 little-endian samples, an even number of bytes; over `MAX_QUEUED_S` they are dropped."""
+        table, row = self.table, self.row
+        room = MAX_QUEUED_S * self.bank.rate_hz * 2 - len(self._waiting)
+        if len(pcm) > room:
+            self.overflow_samples += (len(pcm) - room) // 2
+            pcm = pcm[:room]
+        if not len(pcm):
+            return
+        self._waiting += pcm
+        table.queued[row] += len(pcm) // 2
+        self._note_burst(len(pcm), tick)
+        self.refill()
+        note_arrival(table, np.array([row]), tick)
+
+    def _note_burst(self, n_bytes: int, tick: int) -> None:
+        if tick != self._arrival_tick:
+            self._arrival_tick, self._arrived_bytes = tick, 0
+        self._arrived_bytes += n_bytes
+        frames = self._arrived_bytes // self.bank.frame_bytes
+        if frames > BURST_FRAMES + int(self.table.inserted[self.row]):
+            self.table.burst_until[self.row] = tick + BURST_TICKS
+            self.table.inserted[self.row] = 0
+
+    def refill(self) -> None:
+        """Moves whole frames into the ring."""
+        table, row, size = self.table, self.row, self.bank.frame_bytes
+        n = min(RING_FRAMES - self.depth_frames, len(self._waiting) // size)
+        if n:
+            frames = np.frombuffer(bytes(self._waiting[: n * size]), "<i2").reshape(n, -1)
+            write = int(table.write[row])
+            self.bank.ring[row, np.arange(write, write + n) % RING_FRAMES] = frames
+            table.write[row] = write + n
+            del self._waiting[: n * size]
+        table.bulk[row] = bool(self._waiting)
+
+    def flush_partial(self) -> bool:
+        """Completes less than a frame with silence, when the queue has run dry behind it; whether there was any."""
+        if not self._waiting or self.depth_frames or len(self._waiting) >= self.bank.frame_bytes:
+            return False
+        missing = self.bank.frame_bytes - len(self._waiting)
+        self._waiting += bytes(missing)
+        self.table.played[self.row] -= missing // 2
+        self.refill()
+        return True
+
+    def clear(self) -> tuple[float, list[Mark]]:
+        """Empties the queue at once.
+
+        Returns:
+            how many ms of what came since the start or the last clear were played, and the marks not reached.
+        """
+        table, row = self.table, self.row
+        played_ms = (int(table.played[row]) - self._cleared_at) * 1000 / self.bank.rate_hz
+        self._waiting.clear()
+        table.bulk[row] = False
+        table.read[row] = table.write[row]
+        table.queued[row] = table.played[row]
+        table.to_trim[row] = table.inserted[row] = 0
+        self._cleared_at = int(table.played[row])
+        unreached = list(self._marks)
+        self._marks.clear()
+        table.mark_at[row] = NEVER
+        return played_ms, unreached
+
+    def add_mark(self, name: str | None) -> bool:
+        """Notes a mark at the end of what is queued; False: too many."""
+        if len(self._marks) >= MAX_MARKS:
+            return False
+        self._marks.append(Mark(int(self.table.queued[self.row]), name))
+        self.table.mark_at[self.row] = self._marks[0].position
+        return True
+
+    def reached_marks(self) -> list[Mark]:
+        """Removes and returns the marks whose position has been played."""
+        played = int(self.table.played[self.row])
+        reached: list[Mark] = []
+        while self._marks and self._marks[0].position <= played:
+            reached.append(self._marks.popleft())
+        self.table.mark_at[self.row] = self._marks[0].position if self._marks else NEVER
+        return reached
