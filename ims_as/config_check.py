@@ -25,6 +25,8 @@ from ims_as.errors import Problem
 __all__ = ["check_config"]
 
 MAX_PATTERN_CHARS = 1000
+SIP_TRANSPORTS = ("udp", "tcp")
+DIAMETER_TRANSPORTS = ("tcp",)
 CORE_GUARD_MS = 2000
 """Known cores give an AS with SESSION_CONTINUED 2 s before they go on without it."""
 
@@ -40,9 +42,13 @@ def _check_uris(config: Config) -> Iterator[tuple[str, str]]:
         if queue is not None and not (_SIP_URI.fullmatch(queue) or _TEL_URI.fullmatch(queue)):
             yield f"agents.{name}.transfer.queue", f"expected a SIP or tel URI, not {queue!r}"
         for index, target in enumerate(agent.transfer.allow):
-            if target not in TRANSFER_TARGETS and not (_SIP_URI.fullmatch(target) or _TEL_URI.fullmatch(target)):
-                text = f"expected {', '.join(TRANSFER_TARGETS)}, or a URI, not {target!r}"
-                yield f"agents.{name}.transfer.allow[{index}]", text
+            if target in TRANSFER_TARGETS:
+                continue
+            path = f"agents.{name}.transfer.allow[{index}]"
+            if ":" not in target and ".*" not in target:  # no URI can match: a misspelt word
+                yield path, f"expected {', '.join(TRANSFER_TARGETS)}, or a pattern of URIs, not {target!r}"
+            elif problem := _pattern_problem(target):
+                yield path, problem
         if "queue" in agent.transfer.allow and queue is None:
             yield f"agents.{name}.transfer.queue", "is missing: transfer.allow names the queue"
 
@@ -69,9 +75,9 @@ def _check_agents(config: Config) -> Iterator[tuple[str, str]]:
         for index, engine in enumerate(agent.engines):
             if problem := _engine_problem(engine):
                 yield f"agents.{name}.engines[{index}].url", problem
-        for key, clip in (("greeting", agent.greeting), ("filler.clip", agent.filler.clip)):
-            if clip is not None and not Path(clip).is_file():
-                yield f"agents.{name}.{key}", f"no such file: {clip}"
+        clip = agent.filler.clip
+        if clip is not None and not clip.startswith("builtin:") and not Path(clip).is_file():
+            yield f"agents.{name}.filler.clip", f"no such file: {clip}"
 
 
 def _check_routing(config: Config) -> Iterator[tuple[str, str]]:
@@ -83,13 +89,27 @@ def _check_routing(config: Config) -> Iterator[tuple[str, str]]:
             path = f"routing[{index}].match.{field}"
             if field not in MATCH_FIELDS:
                 yield path, f"unknown field (known: {', '.join(MATCH_FIELDS)})"
-            if len(pattern) > MAX_PATTERN_CHARS:
-                yield path, f"longer than {MAX_PATTERN_CHARS} characters"
-                continue
-            try:
-                re.compile(pattern)
-            except (re.error, RecursionError, OverflowError) as error:
-                yield path, f"not a regular expression: {error}"
+            if problem := _pattern_problem(pattern):
+                yield path, problem
+
+
+def _pattern_problem(pattern: str) -> str | None:
+    if len(pattern) > MAX_PATTERN_CHARS:
+        return f"longer than {MAX_PATTERN_CHARS} characters"
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"not a regular expression: {error}"
+    return None
+
+
+def _check_transports(config: Config) -> Iterator[tuple[str, str]]:
+    for index, address in enumerate(config.sip.listen):
+        if address.transport not in SIP_TRANSPORTS:
+            yield f"sip.listen[{index}]", f"{address.transport}: is not supported by this version"
+    for index, peer in enumerate(config.diameter.peers):
+        if peer.address.transport not in DIAMETER_TRANSPORTS:
+            yield f"diameter.peers[{index}].address", f"{peer.address.transport}: is not supported by this version"
 
 
 def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
@@ -97,8 +117,8 @@ def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
         ip_address(media.address)
     except ValueError:
         yield "media.address", f"expected an IP address, not {media.address!r}"
-    if media.mode is MediaMode.REMOTE and media.discover is None:
-        yield "media.discover", "is missing: media.mode is remote"
+    if media.mode is MediaMode.REMOTE:
+        yield "media.mode", "remote workers are not supported by this version"
     if media.ports.last - media.ports.first + 1 < 2 * media.workers:
         yield "media.ports", f"fewer than two ports for each of the {media.workers} workers"
 
@@ -106,7 +126,9 @@ def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
 def check_config(config: Config) -> tuple[list[Problem], list[Problem]]:
     """Checks what single values cannot know; returns problems and warnings."""
     problems = [
-        Problem(path, text) for check in (_check_uris, _check_agents, _check_routing) for path, text in check(config)
+        Problem(path, text)
+        for check in (_check_uris, _check_agents, _check_routing, _check_transports)
+        for path, text in check(config)
     ]
     problems += [Problem(path, text) for path, text in _check_media(config.media)]
     if not config.sip.listen:

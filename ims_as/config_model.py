@@ -53,8 +53,8 @@ ENGINE_TYPES = ("websocket",)
 """Engine protocols that this version speaks."""
 MATCH_FIELDS = ("request_uri", "from", "to", "served_user", "session_case")
 """What a routing rule can look at; each value is a regular expression that must be found in it."""
-TRANSFER_TARGETS = ("served-user", "queue", "uri")
-"""``uri``: any URI that the agent names."""
+TRANSFER_TARGETS = ("served-user", "queue")
+"""Words in ``transfer.allow``; every other entry there is a regular expression for URIs."""
 SAMPLE_RATES_HZ = (8000, 16000, 24000, 48000)
 
 
@@ -265,7 +265,7 @@ class TransferConfig:
     """Where an agent may send its caller."""
 
     allow: tuple[str, ...] = ("served-user",)
-    """``served-user``, ``queue``, ``uri`` (any), or single URIs."""
+    """``served-user``, ``queue``, or a regular expression that a whole URI must match, such as ``tel:\\+49.*``."""
     queue: str | None = None
     """SIP or tel URI of the human queue."""
 
@@ -277,7 +277,7 @@ class AgentConfig:
     engines: tuple[EngineConfig, ...] = (EngineConfig("ws://127.0.0.40:9000/"),)
     """Tried in order."""
     greeting: str | None = None
-    """WAV file played as soon as the call is answered; none: the engine speaks first."""
+    """What the engine is told to open with (``greeting`` of its ``start`` event); none: as it likes."""
     filler: FillerConfig = FillerConfig()
     transfer: TransferConfig = TransferConfig()
 

@@ -88,21 +88,21 @@ def test_documented_file_is_accepted_and_is_what_the_defaults_say() -> None:
 def test_values_get_their_types() -> None:
     config, _ = parse_config(
         """
-sip: {listen: ["tls:[2001:db8::1]:5061"], advertise: as.example.net, trusted_peers: ["10.0.0.0/8", "::1/128"],
+sip: {listen: ["tcp:[2001:db8::1]:5061"], advertise: as.example.net, trusted_peers: ["10.0.0.0/8", "::1/128"],
       on_failure: pass-on, hosts: {scscf.example.net: "127.0.0.20:5060"}}
-media: {mode: remote, discover: "media:7000", ports: 2000-2999}
+media: {mode: local, discover: "media:7000", ports: 2000-2999}
 agents: {a: {engines: [{url: "wss://x/y", ready: event}]}}
 routing: [{agent: a}]
 cdr: {directory: cdrs}
 """,
         environ={},
     )
-    assert config.sip.listen == (ListenAddress("tls", "2001:db8::1", 5061),)
+    assert config.sip.listen == (ListenAddress("tcp", "2001:db8::1", 5061),)
     assert config.sip.advertise == ("as.example.net", 5060)
     assert config.sip.trusted_peers == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
     assert config.sip.on_failure is OnFailure.PASS_ON
     assert config.sip.hosts == {"scscf.example.net": HostPort("127.0.0.20", 5060)}
-    assert config.media.mode is MediaMode.REMOTE
+    assert config.media.mode is MediaMode.LOCAL
     assert config.media.ports == PortRange(2000, 2999)
     assert config.agents["a"].engines[0].ready is EngineReady.EVENT
     assert config.cdr.directory == Path("cdrs")
@@ -161,16 +161,19 @@ api: {listen: "x:99999"}
             "agents: {default: {engines: [{url: 'ws://x', type: other}]}}",
             "agents.default.engines[0].type: expected one",
         ),
-        ("agents: {default: {greeting: /no/such.wav}}", "agents.default.greeting: no such file"),
+        ("agents: {default: {filler: {clip: /no/such.wav}}}", "agents.default.filler.clip: no such file"),
         ("agents: {default: {transfer: {allow: [queue]}}}", "agents.default.transfer.queue: is missing"),
         ("agents: {default: {transfer: {queue: 'mail:x'}}}", "agents.default.transfer.queue: expected a SIP or tel"),
         ("agents: {default: {transfer: {allow: [moon]}}}", "agents.default.transfer.allow[0]: expected served-user"),
+        ("agents: {default: {transfer: {allow: ['sip:(']}}}", "agents.default.transfer.allow[0]: not a regular"),
         ("media: {address: localhost}", "media.address: expected an IP address"),
         ("media: {ports: 39999-20000}", "media.ports: expected two ports"),
         ("media: {ports: 80-20000}", "media.ports: expected two ports"),
         ("media: {ports: 20000-70000}", "media.ports: expected a port number"),
         ("media: {ports: 2000-2007, workers: 8}\nlimits: {calls: 1}", "media.ports: fewer than two ports"),
-        ("media: {mode: remote}", "media.discover: is missing"),
+        ("media: {mode: remote}", "media.mode: remote workers are not supported"),
+        ("sip: {listen: ['tls:127.0.0.1:5061']}", "sip.listen[0]: tls: is not supported"),
+        ("diameter: {peers: [{address: 'sctp:x:1'}]}", "diameter.peers[0].address: sctp: is not supported"),
         ("sip: {listen: []}", "sip.listen: there must be at least one"),
         ("sip: {listen: ['udp:127.0.0.1:1', 'udp:127.0.0.1:1']}", "sip.listen: an address is there twice"),
         ("sip: {listen: udp:127.0.0.1:1}", "sip.listen: expected a list"),

@@ -1,0 +1,239 @@
+"""The command line ``ims-as``.  Each command is a thin call into a function; heavy imports wait until they are needed.
+
+Other packages add commands by entry points of the group ``ims_as.commands``; one that cannot be loaded says so when it
+is called and is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import click
+
+from ims_as.config import Config, ConfigError, Problem, read_config
+from ims_as.config_schema import build_schema, render_config
+from ims_as.errors import ImsAsError
+from ims_as.oss.trace import TraceEvent, render_ladder
+
+__all__ = ["COMMAND_GROUP", "PluginGroup", "fetch_call", "main", "render_call"]
+
+COMMAND_GROUP = "ims_as.commands"
+DEFAULT_API = "http://127.0.0.1:8080"
+API_DEADLINE_S = 5.0
+EXIT_PROBLEM = 1
+
+_PLUGIN_ERRORS = (ImportError, AttributeError, SyntaxError, TypeError, ValueError, OSError, RuntimeError)
+"""What loading foreign code may raise."""
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(f"ims-as: {text}", err=True)
+    sys.exit(EXIT_PROBLEM)
+
+
+# --- plug-ins ---------------------------------------------------------------------------------------------------------
+
+
+class PluginGroup(click.Group):
+    """A group whose own commands come first and whose others are found by entry point."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *(point.name for point in self._points())})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (own := super().get_command(ctx, cmd_name)) is not None:
+            return own
+        return next((_load(point) for point in self._points() if point.name == cmd_name), None)
+
+    def _points(self) -> Sequence[EntryPoint]:
+        return tuple(entry_points(group=COMMAND_GROUP))
+
+
+def _load(point: EntryPoint) -> click.Command:
+    try:
+        command = point.load()
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{point.value} is not a command")
+    except _PLUGIN_ERRORS as error:
+        reason = f"the command {point.name!r} is not available: {error or type(error).__name__}".replace("\n", " ")
+        settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+        return click.Command(
+            point.name, callback=lambda: _fail(reason), context_settings=settings, short_help="(not available)"
+        )
+    return command
+
+
+# --- configuration ----------------------------------------------------------------------------------------------------
+
+
+def _with_config(command: Any) -> Any:
+    for option in (
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, such as limits.calls=10."
+        ),
+        click.option(
+            "-c", "--config", "path", envvar="IMS_AS_CONFIG", metavar="FILE", help="The YAML file ($IMS_AS_CONFIG)."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _tell(problems: Sequence[Problem], kind: str) -> None:
+    for problem in problems:
+        click.echo(f"{kind}: {problem}", err=True)
+
+
+def _load_or_exit(path: str | None, overrides: Sequence[str], *, needs_file: bool = True) -> Config:
+    if path is None and needs_file:
+        _fail("no configuration: give -c FILE or set IMS_AS_CONFIG")
+    try:
+        config, warnings = read_config(path, overrides=overrides)
+    except ConfigError as error:
+        _tell(error.problems, "error")
+        sys.exit(EXIT_PROBLEM)
+    _tell(warnings, "warning")
+    return config
+
+
+@click.group(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("ims-as"), prog_name="ims-as")
+def main() -> None:
+    """An IMS SIP Application Server that puts AI voice agents behind a carrier core."""
+
+
+@main.command()
+@_with_config
+def run(path: str | None, overrides: tuple[str, ...]) -> None:
+    """Run the server until SIGTERM or SIGINT."""
+    config = _load_or_exit(path, overrides)
+    import trio
+
+    from ims_as.app import serve
+
+    failures: list[BaseException] = []
+    try:
+        trio.run(serve, config)
+    except* (ImsAsError, OSError) as group:
+        # what an operator can mend (an address in use, a folder without permission) needs no traceback
+        failures.extend(_leaves(group))
+    for error in failures:
+        click.echo(f"ims-as: {type(error).__name__}: {error}", err=True)
+    if failures:
+        sys.exit(EXIT_PROBLEM)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+@main.command()
+@_with_config
+@click.option("--control-fd", type=int, required=True, help="Descriptor of the control channel, a connected socket.")
+@click.option("--name", default="w0", show_default=True, help="Name of the worker in metrics.")
+def media(path: str | None, overrides: tuple[str, ...], control_fd: int, name: str) -> None:
+    """Run one media worker with the configuration's address and ports."""
+    config = _load_or_exit(path, overrides)
+    from media.worker import main as work
+
+    arguments = ["--control-fd", str(control_fd), "--address", config.media.address]
+    sys.exit(work([*arguments, "--ports", str(config.media.ports), "--name", name]))
+
+
+@main.group("config")
+def config_group() -> None:
+    """Check, show and describe the configuration."""
+
+
+@config_group.command()
+@_with_config
+def check(path: str | None, overrides: tuple[str, ...]) -> None:
+    """Print every problem and warning; exit status 1 when the file cannot be used."""
+    _load_or_exit(path, overrides)
+    click.echo(f"{path}: ok")
+
+
+@config_group.command()
+@_with_config
+def show(path: str | None, overrides: tuple[str, ...]) -> None:
+    """Print the effective configuration; of secrets only where they come from."""
+    click.echo(render_config(_load_or_exit(path, overrides, needs_file=False)), nl=False)
+
+
+@config_group.command()
+def schema() -> None:
+    """Print a JSON schema of the configuration file."""
+    click.echo(json.dumps(build_schema(), indent=2, ensure_ascii=False))
+
+
+# --- traces -----------------------------------------------------------------------------------------------------------
+
+
+def fetch_call(api: str, call_id: str) -> dict[str, Any]:
+    """One call from a running server's API.  Raises ImsAsError with a line for people."""
+    import httpx
+
+    try:
+        # trust_env: a proxy of the environment is not the way to a server's management address
+        with httpx.Client(timeout=API_DEADLINE_S, trust_env=False) as client:
+            response = client.get(f"{api.rstrip('/')}/calls/{quote(call_id, safe='')}")
+            body = response.json() if response.status_code in (200, 404) else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ImsAsError(f"{api} cannot be asked: {error}") from error
+    if response.status_code == 404:
+        raise ImsAsError(f"no call {call_id} at {api}")
+    if not isinstance(body, dict):
+        raise ImsAsError(f"{api} answered {response.status_code}")
+    return body
+
+
+def render_call(call: dict[str, Any], *, width: int, messages: bool = False) -> str:
+    """A call for people: what it was, its ladder, on wish the full texts.  Raises ValueError on a malformed trace."""
+    events = [TraceEvent.from_dict(event) for event in call.get("trace") or ()]
+    lines = [f"{call.get('from', '?')} → {call.get('to', '?')}   {call.get('state', '')}"]
+    if ended := call.get("termination"):
+        cause = f" ({ended['cause']})" if ended.get("cause") else ""
+        lines.append(f"{ended.get('result')} · by {ended.get('by')} · {ended.get('reason')}{cause}")
+    times = {"setup": call.get("setup_ms"), "first audio": call.get("ttfb_ms")}
+    if told := " · ".join(f"{name} {value:.1f} ms" for name, value in times.items() if isinstance(value, int | float)):
+        lines.append(told)
+    text = "\n".join("".join(char if char.isprintable() else "·" for char in line)[:width] for line in lines)
+    text += "\n\n" + render_ladder(events, width)
+    if messages:
+        for event in events:
+            if event.text:
+                shown = "".join(char if char.isprintable() or char == "\n" else "·" for char in event.text)
+                text += f"\n── {event.source} → {event.target}: {event.label}\n{shown.rstrip()}\n"
+    return text
+
+
+@main.command()
+@_with_config
+@click.argument("call_id")
+@click.option("--api", envvar="IMS_AS_API", metavar="URL", help=f"The server's API ($IMS_AS_API, or {DEFAULT_API}).")
+@click.option("--width", type=click.IntRange(40, 400), help="Characters per line; default: the terminal's.")
+@click.option("--messages", is_flag=True, help="Print the full messages too.")
+def trace(
+    path: str | None, overrides: tuple[str, ...], call_id: str, api: str | None, width: int | None, messages: bool
+) -> None:
+    """Draw the ladder of one call; CALL_ID is ours or a SIP Call-ID."""
+    if api is None:
+        api = f"http://{_load_or_exit(path, overrides).api.listen}" if path is not None else DEFAULT_API
+    try:
+        call = fetch_call(api, call_id)
+        drawn = render_call(
+            call, width=width or min(shutil.get_terminal_size((100, 24)).columns, 120), messages=messages
+        )
+    except (ImsAsError, ValueError) as error:
+        _fail(str(error))
+    click.echo(drawn, nl=False)
