@@ -2,7 +2,8 @@
 
 Work is done in three steps, and the step that fails decides what can still be said to the peer:
 
-1. *structure*: lines, names, size and count limits. A failure here loses the message, on a stream the connection.
+1. *structure*: lines, names, size and count limits. A failure here loses the message, on a stream the connection;
+   what is sound of it may still do for an answer.
 2. *framing*: Content-Length. On a stream a failure loses the connection.
 3. *meaning*: what routing needs (start line, top Via, From, To, Call-ID, CSeq, Max-Forwards, Contact of requests and
    responses that make dialogs). A failure costs this message only; a request can be answered from
@@ -45,6 +46,7 @@ _WHITE_SPACE: Final = (" ", "\t")
 _FOLD_RE: Final = re.compile(rb"\r\n[ \t]+")
 _VERSION_RE: Final = re.compile(r"SIP/[0-9]{1,3}\.[0-9]{1,3}", re.IGNORECASE)
 _METHOD_RE: Final = re.compile(TOKEN)
+_CONTROL_RE: Final = re.compile(r"[\0\r\n]")
 _STATUS_RE: Final = re.compile(r"([1-6][0-9]{2})(?: (.*))?")
 _SINGLE: Final = ("from", "to", "call-id", "cseq", "max-forwards", "content-length")
 _MANDATORY: Final = ("via", "from", "to", "call-id", "cseq")
@@ -52,6 +54,14 @@ _MANDATORY: Final = ("via", "from", "to", "call-id", "cseq")
 
 def _split_head(head: bytes) -> tuple[str, Headers]:
     """Step 1: start line and headers of a header section without its final empty line."""
+    try:
+        return _split_lines(head)
+    except SipParseError as error:
+        error.partial = _salvage(head)
+        raise
+
+
+def _split_lines(head: bytes) -> tuple[str, Headers]:
     if len(head) > MAX_HEADER_SECTION_BYTES:
         raise SipParseError("header section too large", 513, fatal=True)
     try:
@@ -77,7 +87,7 @@ def _split_head(head: bytes) -> tuple[str, Headers]:
         if key is None or not colon:
             if line[:1] in _WHITE_SPACE:
                 # line folding, §7.3.1: rare and deprecated, so it is only looked for when it is met
-                return _split_head(_FOLD_RE.sub(b" ", head))
+                return _split_lines(_FOLD_RE.sub(b" ", head))
             name = name.rstrip(" \t")  # HCOLON = *( SP / HTAB ) ":" SWS
             if not colon or TOKEN_RE.fullmatch(name) is None:
                 raise SipParseError("malformed header line", fatal=True)
@@ -177,6 +187,21 @@ def _answerable(request: Request) -> Request | None:
     return Request(request.method, request.uri, items)
 
 
+def _salvage(head: bytes) -> Request | None:
+    """The same for a header section whose lines are broken or too many: what is sound in its first part."""
+    text = _FOLD_RE.sub(b" ", head[:MAX_HEADER_SECTION_BYTES]).decode("utf-8", "surrogateescape")
+    start_line, *lines = text.split("\r\n", MAX_HEADERS)[:MAX_HEADERS]
+    parts = start_line.split(" ")
+    if len(parts) != 3 or parts[2].upper() != "SIP/2.0" or _METHOD_RE.fullmatch(parts[0]) is None:
+        return None
+    items: list[tuple[str, str]] = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        if header_key(name.rstrip(" \t")) in _MANDATORY and not _CONTROL_RE.search(value):
+            items.append((name.rstrip(" \t"), value.strip(" \t")))
+    return _answerable(Request(parts[0], parts[1], items))
+
+
 def parse_message_untrusted(data: bytes) -> Request | Response:
     """Read one message that fills a datagram.
 
@@ -190,9 +215,10 @@ def parse_message_untrusted(data: bytes) -> Request | Response:
         start += 2
     end = data.find(b"\r\n\r\n", start, start + MAX_HEADER_SECTION_BYTES + 4)
     if end < 0:
+        partial = _salvage(data[start:])
         if len(data) - start > MAX_HEADER_SECTION_BYTES:
-            raise SipParseError("header section too large", 513, fatal=True)
-        raise SipParseError("no end of header section", fatal=True)
+            raise SipParseError("header section too large", 513, partial, fatal=True)
+        raise SipParseError("no end of header section", 400, partial, fatal=True)
     start_line, headers = _split_head(data[start:end])
     length, error = None, None
     try:
@@ -268,7 +294,7 @@ class StreamParser:
                 self._searched = max(0, len(buffer) - 3)
                 return None
             if end < 0 or end > MAX_HEADER_SECTION_BYTES:
-                raise SipParseError("header section too large", 513, fatal=True)
+                raise SipParseError("header section too large", 513, _salvage(bytes(buffer)), fatal=True)
             start_line, headers = _split_head(bytes(buffer[:end]))
             del buffer[: end + 4]
             self._searched = 0

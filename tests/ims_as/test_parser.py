@@ -216,16 +216,36 @@ class TestRefused:
     def test_lines(self, line):
         error = failure(build(extra=(line,)))
         assert (error.status_hint, error.fatal) == (400, True)
+        assert error.partial is not None
+        assert build_response(error.partial, 400, to_tag="x").to_bytes()
+
+    def test_broken_lines_that_leave_nothing_to_answer(self):
+        for data in (
+            build("ACK sip:b@h SIP/2.0", extra=("x",)),
+            build("SIP/2.0 200 OK", extra=("x",)),
+            build("GET / HTTP/1.1", extra=("x",)),
+            build("O\0 sip:h SIP/2.0"),
+            build(Via="SIP/2.0/UDP h\0"),
+            build(Call_ID="a\0"),
+        ):
+            assert failure(data).partial is None
 
     def test_white_space_before_the_colon_is_allowed(self):
         assert parse_message_untrusted(build(extra=("X \t: 1", "k : timer"))).headers.get("Supported") == "timer"
 
     def test_sizes(self):
         padding = "x" * MAX_HEADER_SECTION_BYTES
-        assert failure(build(X=padding)).status_hint == 513
+        error = failure(build(X=padding))
+        assert error.status_hint == 513
+        assert error.partial is not None
         assert failure(b"INVITE " + padding.encode()).reason == "header section too large"
         assert failure(build(extra=("X: 1",) * MAX_HEADERS)).reason == "too many headers"
         assert len(parse_message_untrusted(build(extra=("X: 1",) * (MAX_HEADERS - 5))).headers) == MAX_HEADERS
+
+    def test_no_end_of_header_section(self):
+        error = failure(build()[:-2])
+        assert error.reason == "no end of header section"
+        assert error.partial is not None
 
     @pytest.mark.parametrize("data", [b"", b"\r\n", b"\r\n\r\n", b"\0", b"\xff" * 100, b"OPTIONS sip:h SIP/2.0\r\n"])
     def test_no_message_at_all(self, data):
@@ -341,12 +361,13 @@ def test_stream_response_without_length_has_nothing_to_answer():
 
 def test_header_section_without_end_is_bounded():
     parser = StreamParser()
-    parser.receive_bytes(b"a" * MAX_HEADER_SECTION_BYTES)
+    parser.receive_bytes((build()[:-2] + b"X: ").ljust(MAX_HEADER_SECTION_BYTES, b"a"))
     assert parser.next_message() is None
     parser.receive_bytes(b"a")
     with pytest.raises(SipParseError) as caught:
         parser.next_message()
     assert caught.value.fatal
+    assert caught.value.partial is not None
 
 
 def test_three_crlf_are_one_ping_and_a_pong():
