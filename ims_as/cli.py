@@ -237,3 +237,54 @@ def trace(
     except (ImsAsError, ValueError) as error:
         _fail(str(error))
     click.echo(drawn, nl=False)
+
+
+# --- a synthetic call -------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("uri")
+@click.option("--play", type=click.Path(exists=True, dir_okay=False), metavar="WAV", help="What the caller says.")
+@click.option("--record", type=click.Path(dir_okay=False), metavar="WAV", help="Where to put what the caller hears.")
+@click.option("--proxy", metavar="ADDRESS", help="Next hop, such as udp:192.0.2.1:5060; default: by the URI.")
+@click.option("--from", "from_", default="sip:ims-as-call@localhost", show_default=True, help="The caller's URI.")
+@click.option("--local", metavar="IP", help="The caller's address; default: the one that leads to the next hop.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A further header of the INVITE.")
+@click.option(
+    "--max-s", type=click.FloatRange(0.1, 600), default=30.0, show_default=True, help="Longest call, seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def call(
+    uri: str,
+    play: str | None,
+    record: str | None,
+    proxy: str | None,
+    from_: str,
+    local: str | None,
+    headers: tuple[str, ...],
+    max_s: float,
+    as_json: bool,
+) -> None:
+    """Place a synthetic call to URI and measure it; exit status 0 when it was answered."""
+    from ims_as.call_tool import CallPlan, call_from_terminal, format_report
+
+    try:
+        plan = CallPlan(
+            uri,
+            from_=f"<{from_}>",
+            local_host=local,
+            max_s=max_s,
+            headers=tuple(_split_header(header) for header in headers),
+        )
+        report = call_from_terminal(plan, proxy=proxy, play=play, record=record)
+    except (ImsAsError, OSError) as error:
+        _fail(str(error))
+    click.echo(format_report(report, as_json=as_json))
+    sys.exit(0 if report.status == 200 else EXIT_PROBLEM)
+
+
+def _split_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not value.strip():
+        raise ImsAsError(f"--header {text!r}: expected NAME:VALUE")
+    return name.strip(), value.strip()

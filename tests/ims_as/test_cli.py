@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 import types
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from ims_as import cli
+from ims_as import call_tool, cli
 from ims_as.cli import main, render_call
 from ims_as.config import Config
 from ims_as.errors import ImsAsError
@@ -262,6 +264,45 @@ def test_trace_without_a_server(tmp_path: Path) -> None:
 
 def test_call_without_anything_can_be_drawn() -> None:
     assert render_call({}, width=80).startswith("? → ?")
+
+
+# --- call -------------------------------------------------------------------------------------------------------------
+
+
+def test_call_plays_records_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[call_tool.CallPlan] = []
+
+    async def place(plan: call_tool.CallPlan, _: object) -> call_tool.CallReport:
+        plans.append(plan)
+        return call_tool.CallReport(status=200, ttfb_ms=300.0, heard=np.zeros(800, np.int16))
+
+    monkeypatch.setattr(call_tool, "place_call", place)
+    call_tool.write_wav(tmp_path / "in.wav", np.full(1600, 9000, np.int16))
+    files = ["--play", str(tmp_path / "in.wav"), "--record", str(tmp_path / "out.wav")]
+    result = ims_as("call", "sip:a@127.0.77.5", *files, "--json", "--header", "P-Served-User: <sip:b@c>")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["ttfb_ms"] == 300.0
+    assert len(plans[0].speech) == 10
+    assert plans[0].headers == (("P-Served-User", "<sip:b@c>"),)
+    with wave.open(str(tmp_path / "out.wav")) as reader:
+        assert reader.getnframes() == 800
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tel:+1"],
+        ["sip:a@127.0.77.5", "--header", "nonsense"],
+        ["sip:a@127.0.77.5", "--local", "203.0.113.9"],
+        ["sip:a@127.0.77.5", "--header", "X: a\nb", "--local", "127.0.77.5"],
+        ["sip:a@127.0.77.5", "--play", __file__],
+    ],
+)
+def test_call_that_cannot_be_placed_says_so_in_one_line(arguments: list[str]) -> None:
+    result = ims_as("call", *arguments)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
 
 
 def test_errors_of_ours_share_a_base() -> None:
