@@ -26,7 +26,7 @@ from ims_as.errors import Result, Termination
 from ims_as.isc.routing import IscRoute
 from ims_as.isc.served_user import ServedUser
 from ims_as.media_client import MediaError, MediaLeg
-from ims_as.sip.errors import SipParseError
+from ims_as.sip.errors import NoCommonCodecError, SdpError, SipParseError
 from ims_as.sip.invite_session import (
     Cancelled,
     Ended,
@@ -37,8 +37,8 @@ from ims_as.sip.invite_session import (
     SessionEvent,
 )
 from ims_as.sip.message import Request, build_response
-from ims_as.sip.offer_answer import AudioStream, LocalMedia, NoCommonCodecError, SdpSession, negotiate_answer
-from ims_as.sip.sdp import SdpError, parse_sdp_untrusted
+from ims_as.sip.offer_answer import AudioStream, LocalMedia, SdpSession, negotiate_answer
+from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.transaction import ServerTransaction
 from media.control import StreamConfig
 

@@ -36,7 +36,7 @@ class Dispatcher:
 
     def on_invite(self, request: Request, transaction: ServerTransaction) -> None:
         context = self._context
-        record = self._new_record(request)
+        record = self._new_record(request, transaction)
         route = split_route(request, context.is_own_uri)
         if request.max_forwards == 0:
             self._refuse(request, transaction, record, 483, Termination(Result.REJECTED, "ims-as", "max-forwards", 483))
@@ -76,7 +76,7 @@ class Dispatcher:
             context.metrics.calls_active.dec()
             self._finish(call.record)
 
-    def _new_record(self, request: Request) -> CallRecord:
+    def _new_record(self, request: Request, transaction: ServerTransaction) -> CallRecord:
         context = self._context
         call_id = new_call_id()
         record = CallRecord(
@@ -87,6 +87,9 @@ class Dispatcher:
             received_at=context.wall(),
             trace=context.traces.start(call_id, request.call_id),
         )
+        # the trail begins with the INVITE; it came before the record that the endpoint's own events go to
+        host, port = transaction.flow.remote[:2]
+        record.trace.add_message("in", f"{host}:{port}", request.to_bytes(), at=record.received_at)
         for parameter in (request.headers.get("P-Charging-Vector") or "").split(";"):
             name, _, value = parameter.strip().partition("=")
             if name.lower() == "icid-value":

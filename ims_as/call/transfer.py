@@ -22,7 +22,7 @@ from ims_as.call.record import CallState
 from ims_as.call.sdp_relay import SdpRelay, media_target
 from ims_as.call.session_data import handover_headers
 from ims_as.errors import Result, Termination
-from ims_as.sip.errors import LocalProtocolError
+from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import (
     Answered,
     Ended,
@@ -35,7 +35,7 @@ from ims_as.sip.invite_session import (
     SessionEvent,
 )
 from ims_as.sip.message import Request
-from ims_as.sip.sdp import SdpError, parse_sdp_untrusted
+from ims_as.sip.sdp import parse_sdp_untrusted
 
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
