@@ -315,6 +315,8 @@ class Director:
     def engine_failed(self, session: EngineSession, failure: EngineFailure, was_open: bool) -> None:
         call = self._of(session)
         self._forget_engine(call)
+        if was_open and call.hangup_reason:
+            return  # it said good-bye, which is still being played; ``drained`` follows
         if was_open:
             if call.leg.playout is not None:
                 call.leg.playout.clear()
@@ -381,6 +383,7 @@ class Director:
         except UnknownEngineError as error:
             answered(EngineFailure("engine_rejected", str(error)))
             return
+        call.hangup_reason = ""
         leg.filler.after_ticks = target.filler_after_ms // TICK_MS
         leg.filler_clip = target.filler_clip
         self._table.peer[leg.row] = -1

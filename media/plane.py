@@ -27,8 +27,9 @@ from media.uplink import BATCH_ROWS, ReceiveBlock, Uplink
 
 __all__ = ["LegObserver", "MediaPlane"]
 
-ENGINE_BLOCK_BYTES: Final = 2048 + 64
-"""Room for a 20 ms frame at 48 kHz; what fills the row is read on by the session."""
+ENGINE_BLOCK_BYTES: Final = 4096 + 64
+"""Room for six 20 ms frames at 16 kHz, two at 48 kHz, so that catching up after a stall stays columnar; what fills the
+row is read on by the session."""
 LATE_PASSES: Final = 32
 """After a stall each socket is read so often, which is 640 ms of packets."""
 
@@ -82,7 +83,6 @@ class MediaPlane:
         self._engine_receive: dict[int, Receive] = {}
         self._engine_send: list[Send] = [_nowhere] * capacity
         self._engine_block = ReceiveBlock(BATCH_ROWS, ENGINE_BLOCK_BYTES)
-        self._engine_header = self._engine_block.octets[:, :4].view("<u4")[:, 0]
         self._frame_header = np.array([_header_of(bank.frame_bytes) for bank in self.banks], np.uint32)
         self._frame_size = np.array([4 + bank.frame_bytes for bank in self.banks])
         self._blocks = [FrameBlock(BATCH_ROWS, bank.frame_bytes) for bank in self.banks]
@@ -151,10 +151,11 @@ class MediaPlane:
         return len(self._rtp_row) + len(self._engine_row)
 
     # ---- the pass
-    def run(self, tick: int, is_late: bool) -> None:
-        """One pass; ``is_late``: time was lost, so that sockets may hold more than one packet."""
+    def run(self, tick: int, late_ticks: int) -> None:
+        """One pass; ``late_ticks`` sub-ticks were lost before it, so that sockets may hold more than one packet."""
         self.tick = tick
-        passes = LATE_PASSES if is_late else 1
+        self.table.late_ticks = late_ticks
+        passes = LATE_PASSES if late_ticks else 1
         while passes and self._receive_rtp(tick):
             passes -= 1
         self.uplink.handle_timers(tick)
@@ -218,21 +219,22 @@ class MediaPlane:
 
     def _take_engine_frames(self, rows: NDArray[np.intp], lengths: NDArray[np.intp], tick: int) -> None:
         """Whole 20 ms frames go to the rings as columns; everything else to the sessions."""
-        table, n = self.table, len(rows)
+        table = self.table
         bank_of = table.bank[rows]
+        size = self._frame_size[bank_of]
+        count = lengths // size
         plain = (
-            (lengths == self._frame_size[bank_of])
-            & (self._engine_header[:n] == self._frame_header[bank_of])
+            (count * size == lengths)
+            & (count > 0)
             & table.clean[rows]
             & ~table.bulk[rows]
-            & (table.write[rows] - table.read[rows] < RING_FRAMES)
+            & (table.write[rows] - table.read[rows] + count <= RING_FRAMES)
         )
         first = int(bank_of[0])
-        if (bank_of == first).all():
-            self._write_frames(first, rows, plain, tick)
-        else:
-            for number in np.unique(bank_of).tolist():
-                self._write_frames(number, rows, plain & (bank_of == number), tick)
+        numbers = [first] if (bank_of == first).all() else np.unique(bank_of).tolist()
+        for number in numbers:
+            member = plain if len(numbers) == 1 else plain & (bank_of == number)
+            plain[self._write_frames(number, rows, member, count, tick)] = False
         if plain.all():
             return
         for i in np.flatnonzero(~plain).tolist():
@@ -244,13 +246,32 @@ class MediaPlane:
             if length == ENGINE_BLOCK_BYTES:
                 session.receive_ready()
 
-    def _write_frames(self, number: int, rows: NDArray[np.intp], member: NDArray[np.bool_], tick: int) -> None:
-        bank = self.banks[number]
-        frames = self._engine_block.octets[: len(rows), 4 : 4 + bank.frame_bytes].view("<i2")
-        if member.all():
-            bank.write_frames(rows, frames, tick)
-        elif member.any():
-            bank.write_frames(rows[member], frames[member], tick)
+    def _write_frames(
+        self,
+        number: int,
+        rows: NDArray[np.intp],
+        member: NDArray[np.bool_],
+        count: NDArray[np.intp],
+        tick: int,
+    ) -> NDArray[np.intp]:
+        """Queues the frames of ``member``, ``count`` of each; returns the places of those that hold something else."""
+        bank, n = self.banks[number], len(rows)
+        size, header = 4 + bank.frame_bytes, self._frame_header[number]
+        octets = self._engine_block.octets[:n]
+        most = int(count[member].max(initial=0))
+        wanted, member = member, member.copy()
+        for j in range(most):
+            found = octets[:, j * size : j * size + 4].view("<u4")[:, 0]
+            member &= (found == header) | (count <= j)
+        for j in range(most):
+            frames = octets[:, j * size + 4 : (j + 1) * size].view("<i2")
+            chosen = member if j == 0 else member & (count > j)
+            if chosen.all():
+                bank.write_frames(rows, frames, tick)
+            elif chosen.any():
+                bank.write_frames(rows[chosen], frames[chosen], tick)
+        # a stream whose frames were not what they seemed is read by its session
+        return np.flatnonzero(wanted & ~member)
 
     # ---- called by uplink and downlink
     def leg_of(self, row: int) -> Leg:

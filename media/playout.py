@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.resample import LINE_RATE_HZ, Downsampler, Upsampler
-from media.table import FRAME_SAMPLES, NEVER, LegTable, Source
+from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, LegTable, Source
 
 __all__ = ["ENGINE_RATES_HZ", "MAX_QUEUED_S", "RING_FRAMES", "Mark", "PlayoutBank", "PlayoutQueue"]
 
 ENGINE_RATES_HZ: Final = (8000, 16000, 24000, 48000)
-RING_FRAMES: Final = 8
+RING_FRAMES: Final = 24
+"""Half a second, enough for what a stall piles up.  A queue that runs empty starts at the ring's beginning again, so
+that a leg whose engine keeps step touches only the first frames of its memory."""
 MAX_QUEUED_S: Final = 120
 """An engine may be so far ahead; what it sends beyond is dropped and counted (nobody listens for two minutes to an
 answer that could not be cleared, and a leg's memory stays bounded)."""
@@ -99,11 +101,20 @@ class PlayoutBank:
     def write_frames(self, rows: NDArray[np.intp], frames: NDArray[np.int16], tick: int) -> None:
         """One whole frame for each of ``rows`` (each once; ring not full, nothing behind the ring)."""
         table = self._table
-        write = table.write[rows]
+        write = self._rewound(rows)
         self.ring[rows, write % RING_FRAMES] = frames
         table.write[rows] = write + 1
         table.queued[rows] += self.frame
         note_arrival(table, rows, tick)
+
+    def _rewound(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Where ``rows`` write next; empty queues begin at 0 again."""
+        table = self._table
+        write: NDArray[np.int64] = table.write[rows]
+        is_empty = write == table.read[rows]
+        write[is_empty] = 0
+        table.read[rows[is_empty]] = 0
+        return write
 
     def read_frames(self, rows: NDArray[np.intp]) -> NDArray[np.int16]:
         """Takes the oldest frame of each of ``rows`` (none empty), shape (n, frame)."""
@@ -167,7 +178,10 @@ class PlayoutQueue:
             self._arrival_tick, self._arrived_bytes = tick, 0
         self._arrived_bytes += n_bytes
         frames = self._arrived_bytes // self.bank.frame_bytes
-        if frames > BURST_FRAMES + int(self.table.inserted[self.row]):
+        # what piled up while this worker was late is not the engine's doing
+        late_frames = self.table.late_ticks // FRAME_TICKS
+        expected = BURST_FRAMES + late_frames + int(self.table.inserted[self.row])
+        if frames > expected:
             self.table.burst_until[self.row] = tick + BURST_TICKS
             self.table.inserted[self.row] = 0
 
@@ -177,6 +191,8 @@ class PlayoutQueue:
         n = min(RING_FRAMES - self.depth_frames, len(self._waiting) // size)
         if n:
             frames = np.frombuffer(bytes(self._waiting[: n * size]), "<i2").reshape(n, -1)
+            if self.depth_frames == 0:
+                table.read[row] = table.write[row] = 0
             write = int(table.write[row])
             self.bank.ring[row, np.arange(write, write + n) % RING_FRAMES] = frames
             table.write[row] = write + n

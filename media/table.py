@@ -43,11 +43,13 @@ class LegTable:
     Attributes:
         capacity: number of rows.
         high: all rows in use are below this.
+        late_ticks: sub-ticks that were lost before the pass under way.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.high = 0
+        self.late_ticks = 0
         self._free = list(range(capacity - 1, -1, -1))
 
         def column(dtype: str, width: int = 0) -> NDArray[Any]:

@@ -117,7 +117,7 @@ class Worker:
             return
         late_ms = (started - self._epoch - (self._plane.tick + 1) * TICK_S) * 1000
         self._max_late_ms = max(self._max_late_ms, late_ms)
-        self._plane.run(tick, late > 0)
+        self._plane.run(tick, late)
         self._director.handle_timers(tick, started)
         self._busy_s += time.monotonic() - started
         if tick % LOAD_TICKS < 1 + late:
