@@ -248,7 +248,7 @@ class InviteSession:
             self._send_ack(dialog)  # a retransmission
         elif self.state is SessionState.CONFIRMED or self.is_terminated or self._is_cancelled:
             self._hang_up_fork(response, tag)
-            if not self.is_terminated:
+            if self._is_cancelled and not self.is_terminated:
                 self._terminate(Rejected(487, None))
         else:
             self.dialog = Dialog.from_uac(self.request, response)

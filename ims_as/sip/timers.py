@@ -31,6 +31,8 @@ class TimerConfig:
     """Proxy INVITE guard, must be more than three minutes (§16.6 item 11)."""
     timer_d: float = 32.5
     """Time to absorb response retransmissions over unreliable transports, more than 32 s."""
+    invite_limit: float = 600.0
+    """An INVITE that we have not answered by then is forgotten; whoever sent it has given up long ago (timer C)."""
     trying_after: float = 0.2
     """A 100 is sent if the user has sent nothing by then (§17.2.1)."""
     transaction_timeout: float = attrs.field(init=False)

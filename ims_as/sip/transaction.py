@@ -18,7 +18,8 @@ comes is ended 64*T1 after the CANCEL (§9.1).
 
 INVITE server (§17.2.1, RFC 6026 §7.1): Proceeding → Completed → Confirmed → Terminated, or Accepted for a 2xx, in which
 INVITE retransmissions are absorbed and the user retransmits the 2xx until it sees the ACK. Only if the user has sent
-nothing for `TimerConfig.trying_after` a 100 goes out: an S-CSCF stops its own guard on any provisional.
+nothing for `TimerConfig.trying_after` a 100 goes out: an S-CSCF stops its own guard on any provisional. An INVITE that
+is never answered is forgotten after `TimerConfig.invite_limit`.
 
 Non-INVITE client (§17.1.2) and server (§17.2.2): Trying → Proceeding → Completed → Terminated. A server transaction
 that the user never answers ends after 64*T1 without a response: the client has given up by then (RFC 4320 §4.2 forbids
@@ -207,7 +208,8 @@ NON_INVITE_CLIENT: Table = {
 
 INVITE_SERVER: Table = {
     # §17.2.1; the 100 waits for the user
-    (State.INITIAL, Event.START): Step(State.PROCEEDING, (Do.START_TIMER_TRYING,)),
+    (State.INITIAL, Event.START): Step(State.PROCEEDING, (Do.START_TIMER_TRYING, Do.START_TIMER_UNANSWERED)),
+    (State.PROCEEDING, Event.TIMER_UNANSWERED): Step(State.TERMINATED, (Do.INFORM_TIMEOUT,)),
     (State.PROCEEDING, Event.TIMER_TRYING): Step(State.PROCEEDING, (Do.SEND_TRYING,)),
     (State.PROCEEDING, Event.RECEIVE_REQUEST): Step(State.PROCEEDING, (Do.SEND_AGAIN,)),
     (State.PROCEEDING, Event.SEND_1XX): Step(State.PROCEEDING, (Do.STOP_RETRANSMITTING, Do.SEND)),
@@ -551,6 +553,9 @@ class InviteServerTransaction(ServerTransaction):
 
     def _start_timer_trying(self) -> None:
         self._start_retransmit(Event.TIMER_TRYING, self._driver.timers.trying_after)
+
+    def _start_timer_unanswered(self) -> None:
+        self._start_lifetime(Event.TIMER_UNANSWERED, self._driver.timers.invite_limit)
 
     def _start_timer_g(self) -> None:
         if not self.is_reliable:

@@ -243,7 +243,14 @@ class TransactionLayer:
                 return
             transaction.merge_key = merge_key
             self._merges[merge_key] = transaction
-        self.user.on_request(request, transaction)
+        is_taken = False
+        try:
+            self.user.on_request(request, transaction)
+            is_taken = True
+        finally:
+            # an INVITE that met a bug must not look as if it were being worked on: the S-CSCF goes on after a 500
+            if not is_taken and not transaction.is_answered:
+                self.send_response(transaction, build_response(request, 500))
 
     def _create_server(self, request: Request, key: object, flow: Flow) -> ServerTransaction:
         back = response_flow(flow, request.via)

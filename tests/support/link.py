@@ -6,6 +6,7 @@ happens to a datagram is told by `fate`: the delays of its copies (none: lost).
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import random
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ class LinkEndpoint(EndpointCore):
 
         def token() -> str:
             self._count += 1
-            return f"{hash((address, self._count)) & 0xFFFFFFFFFFFFFFFF:016x}"
+            return hashlib.sha256(f"{address} {self._count}".encode()).hexdigest()[:16]
 
         super().__init__(
             clock=network.clock,

@@ -1,0 +1,240 @@
+"""What peers do to a stream listener."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import trio
+import trio.testing
+
+from ims_as.sip.counters import SipCounters
+from ims_as.sip.errors import SipParseError
+from ims_as.sip.flow import Flow
+from ims_as.sip.message import Request, Response
+from ims_as.transport import tcp
+from ims_as.transport.tcp import TcpTransport
+from tests.support.sip_messages import request_bytes
+
+OPTIONS = request_bytes("OPTIONS")
+
+
+class NotingUser:
+    def __init__(self) -> None:
+        self.messages: list[tuple[Request | Response, Flow]] = []
+        self.errors: list[str] = []
+        self.lost: list[tuple[int, str]] = []
+        self.trusted = True
+        self.works = True
+
+    def is_trusted(self, host: str) -> bool:
+        return self.trusted
+
+    def receive_message_untrusted(self, message: Request | Response, flow: Flow) -> bool:
+        self.messages.append((message, flow))
+        return self.works
+
+    def receive_error_untrusted(self, error: SipParseError, data: bytes, flow: Flow) -> None:
+        self.errors.append(error.reason)
+
+    def receive_connection_lost(self, connection: int, reason: str) -> None:
+        self.lost.append((connection, reason))
+
+
+class Fixture:
+    def __init__(self, **options: int) -> None:
+        self.user = NotingUser()
+        self.counters = SipCounters()
+        self.transport = TcpTransport(self.user, self.counters, **options)
+        self.address = self.transport.bind("127.0.77.3", 0)
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream(*self.address)
+
+
+async def until(is_true: Callable[[], object]) -> None:
+    with trio.fail_after(5):
+        while not is_true():
+            await trio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def serving(**options: int) -> AsyncIterator[Fixture]:
+    fixture = Fixture(**options)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fixture.transport.serve)
+            await trio.testing.wait_all_tasks_blocked()
+            yield fixture
+            nursery.cancel_scope.cancel()
+    assert len(fixture.transport) == 0
+
+
+def test_messages_in_pieces_and_in_one_piece() -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            for position in range(0, len(OPTIONS), 7):
+                await stream.send_all(OPTIONS[position : position + 7])
+            await stream.send_all(OPTIONS * 3)
+            await until(lambda: len(fixture.user.messages) == 4)
+            flow = fixture.user.messages[0][1]
+            assert flow.local == fixture.address
+            assert flow.connection is not None
+            assert fixture.transport.send(flow, b"answer")
+            assert await stream.receive_some() == b"answer"
+
+    trio.run(test)
+
+
+def test_keep_alive_is_answered() -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            await stream.send_all(b"\r\n\r\n")
+            assert await stream.receive_some() == b"\r\n"
+            await stream.send_all(b"\r\n\r\n\r\n\r\n" + OPTIONS)
+            await until(lambda: fixture.user.messages)
+            assert await stream.receive_some() == b"\r\n\r\n"
+
+    trio.run(test)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"OPTIONS sip:x SIP/2.0\r\nContent-Length: 99999999999\r\n\r\n",
+        b"A" * 70_000,
+    ],
+)
+def test_lost_boundary_closes_that_connection_only(garbage: bytes) -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as good, await fixture.connect() as bad:
+            await bad.send_all(garbage)
+            with suppress(trio.BrokenResourceError):  # closed with bytes unread: a reset
+                assert await bad.receive_some() == b""
+            await until(lambda: fixture.user.lost)
+            assert len(fixture.user.errors) == 1
+            await good.send_all(OPTIONS)
+            await until(lambda: fixture.user.messages)
+            assert len(fixture.transport) == 1
+
+    trio.run(test)
+
+
+def test_broken_message_in_good_framing_costs_that_message() -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            await stream.send_all(OPTIONS.replace(b"CSeq: 1 OPTIONS", b"CSeq: 1 BYE") + OPTIONS)
+            await until(lambda: fixture.user.messages)
+            assert len(fixture.user.errors) == 1
+            assert len(fixture.transport) == 1
+
+    trio.run(test)
+
+
+def test_unforeseen_error_closes_the_connection() -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            fixture.user.works = False
+            await stream.send_all(OPTIONS)
+            assert await stream.receive_some() == b""
+            await until(lambda: fixture.user.lost)
+
+    trio.run(test)
+
+
+def test_strangers_are_closed_at_once() -> None:
+    async def test() -> None:
+        async with serving() as fixture:
+            fixture.user.trusted = False
+            async with await fixture.connect() as stream:
+                assert await stream.receive_some() == b""
+            assert fixture.counters.drops["untrusted"] == 1
+            assert len(fixture.transport) == 0
+
+    trio.run(test)
+
+
+def test_number_of_connections_is_bounded() -> None:
+    async def test() -> None:
+        async with serving(max_connections=2) as fixture, await fixture.connect(), await fixture.connect():
+            await until(lambda: len(fixture.transport) == 2)
+            async with await fixture.connect() as third:
+                assert await third.receive_some() == b""
+            assert fixture.counters.drops["too many connections"] == 1
+            with pytest.raises(OSError):
+                fixture.transport.connect(fixture.address, ("127.0.77.4", 5060))
+
+    trio.run(test)
+
+
+def test_peer_that_does_not_read_loses_its_connection() -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            await stream.send_all(OPTIONS)
+            await until(lambda: fixture.user.messages)
+            flow = fixture.user.messages[0][1]
+            for _ in range(100):
+                fixture.transport.send(flow, b"x" * 200_000)
+            assert len(fixture.transport) == 0
+            assert fixture.counters.drops["peer does not read"] == 1
+            assert not fixture.transport.send(flow, b"x")
+
+    trio.run(test)
+
+
+def test_queued_bytes_arrive_in_order() -> None:
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            await stream.send_all(OPTIONS)
+            await until(lambda: fixture.user.messages)
+            flow = fixture.user.messages[0][1]
+            expected = b""
+            for number in range(2000):
+                chunk = f"{number};".encode() * 100
+                expected += chunk
+                fixture.transport.send(flow, chunk)
+                await trio.lowlevel.checkpoint()
+                if number % 10 == 9:
+                    received = b""
+                    while len(received) < len(expected):
+                        received += await stream.receive_some()
+                    assert received == expected
+                    expected = b""
+
+    trio.run(test)
+
+
+def test_connection_is_opened_once_and_queues_meanwhile() -> None:
+    async def test() -> None:
+        async with serving() as fixture:
+            other = TcpTransport(NotingUser(), SipCounters())
+            other.bind("127.0.77.4", 0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other.serve)
+                await trio.testing.wait_all_tasks_blocked()
+                flow = other.connect(("127.0.77.4", 0), fixture.address)
+                other.send(flow, OPTIONS)
+                assert other.connect(("127.0.77.4", 0), fixture.address) == flow
+                other.send(flow, OPTIONS)
+                await until(lambda: len(fixture.user.messages) == 2)
+                assert fixture.user.messages[0][1].remote[0] == "127.0.77.4"
+                nursery.cancel_scope.cancel()
+
+    trio.run(test)
+
+
+def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "IDLE_DEADLINE_S", 0.03)
+
+    async def test() -> None:
+        async with serving() as fixture, await fixture.connect() as stream:
+            await stream.send_all(OPTIONS)
+            assert await stream.receive_some() == b""
+            await until(lambda: fixture.user.lost)
+            assert fixture.user.messages
+
+    trio.run(test)
