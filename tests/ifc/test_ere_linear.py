@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,31 @@ def test_agrees_with_re(pattern: str, text: str) -> None:
     # on an empty text re sees both anchors in one place, in either order; a pattern that means that is nobody's
     if not text and "$" in pattern:
         return
-    expected = re.search(translate_ere(pattern), text, re.DOTALL) is not None
-    assert LinearMatcher(parse_ere(pattern)).search(text) is expected
+    for each in (pattern, f"^({pattern})$"):
+        expected = re.search(translate_ere(each), text, re.DOTALL) is not None
+        assert LinearMatcher(parse_ere(each)).search(text) is expected, each
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("^a*$", ["", "a", "aaaa"], ["ab", "b"]),
+        ("^(ab)+$", ["ab", "ababab"], ["", "aba", "ba"]),
+        ("^(a|bc)*d$", ["d", "abcad"], ["abd", "acd"]),
+        ("^a{2,3}$", ["aa", "aaa"], ["a", "aaaa"]),
+        ("^(ab?){2,}$", ["aa", "abab", "aaba"], ["ab", "abb"]),
+        ("^a{0}b$", ["b"], ["ab"]),
+        ("a$|^b", ["xa", "bx"], ["ax", "xb"]),
+        ("(^|,)x($|,)", ["x", "a,x", "x,b", "a,x,b"], ["ax", "xb", "a,xb"]),
+        ("^^a$$", ["a"], ["aa"]),
+        ("a^b", [], ["ab", "a^b"]),
+        ("", ["", "a"], []),
+    ],
+)
+def test_matches(pattern: str, matching: list[str], other: list[str]) -> None:
+    matcher = LinearMatcher(parse_ere(pattern))
+    assert [text for text in matching if not matcher.search(text)] == []
+    assert [text for text in other if matcher.search(text)] == []
 
 
 def test_ignore_case() -> None:
