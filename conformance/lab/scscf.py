@@ -27,9 +27,9 @@ from conformance.lab.scscf_chain import (
     served_user_header,
 )
 from conformance.lab.scscf_register import LabRegistrar, route_value
+from conformance.lab.scscf_view import view_of
 from ifc.engine import Match, evaluate
 from ifc.model import RegistrationType, SessionCase
-from ims_as.isc.view import SipRequestView
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.flow import Flow
 from ims_as.sip.header_types import parse_name_addr
@@ -271,7 +271,7 @@ class LabScscf:
     def _advance(self, leg: ServiceLeg) -> None:
         """Test the criteria from the leg's position on; at the end of the originating ones begin the terminating."""
         chain = leg.chain
-        view = SipRequestView(leg.request, chain.session_case)
+        view = view_of(leg.request, chain.session_case)
         for position in range(leg.position, len(chain.criteria)):
             matches = evaluate((chain.criteria[position],), view, registered=chain.registered)
             if matches:

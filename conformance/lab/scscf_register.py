@@ -8,9 +8,9 @@ from xml.sax.saxutils import escape
 import attrs
 
 from conformance.lab.scscf_chain import ProfileCache, public_identity
+from conformance.lab.scscf_view import view_of
 from ifc.engine import Match, evaluate
 from ifc.model import ApplicationServer, RegistrationType, SessionCase
-from ims_as.isc.view import SipRequestView
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.transaction import ClientEvent, ResponseReceived
@@ -95,7 +95,7 @@ class LabRegistrar:
         self, identity: str, request: Request, expires_s: int, kind: RegistrationType, embedded: _Embedded
     ) -> int:
         criteria = self._profiles.criteria_of(identity) or ()
-        view = SipRequestView(request, SessionCase.ORIGINATING_REGISTERED, registration_type=kind)
+        view = view_of(request, SessionCase.ORIGINATING_REGISTERED, kind)
         matches = evaluate(criteria, view, registered=True)
         for match in matches:
             self._send(identity, match, request, expires_s, embedded)
