@@ -26,7 +26,7 @@ class PendingOk:
     ) -> None:
         self.transaction = transaction
         self.response = response
-        self.cseq = response.cseq.number
+        self.cseq = transaction.request.cseq.number
         self._endpoint = endpoint
         self._on_timeout = on_timeout
         self._interval = endpoint.timers.t1

@@ -458,7 +458,10 @@ class NonInviteClientTransaction(ClientTransaction):
 
 
 class ServerTransaction(Transaction):
-    """A request that we received. Responses go back on its `flow` (RFC 3261 §18.2.2)."""
+    """A request that we received. Responses go back on its `flow` (RFC 3261 §18.2.2).
+
+    After the final response `request` is reduced to the request line and Via; whoever needs more keeps the original.
+    """
 
     __slots__ = ("flow", "is_cancelled", "merge_key", "on_timeout", "owner", "status", "to_tag")
 
@@ -471,7 +474,7 @@ class ServerTransaction(Transaction):
         """Latest status sent, 0 before the first."""
         self.merge_key: object = None
         self.owner: object = None
-        """Free for the transaction user: who handles a CANCEL of it."""
+        """Free for the transaction user: who handles a CANCEL of it. None again after the final response."""
         self.is_cancelled = False
         """A CANCEL came for it."""
         self.on_timeout: Callable[[], None] | None = None
@@ -507,7 +510,14 @@ class ServerTransaction(Transaction):
             return False
         self.status = status
         self.message = message
-        return self.fire(event)
+        is_taken = self.fire(event)
+        if status >= 200:
+            # what is left lives for 32 s: keep what a retransmission and a lost connection need (the top Via), and let
+            # go of the rest, which is most of the process's memory and of the garbage collector's work
+            request = self.request
+            self.request = Request(request.method, request.uri, [("Via", request.headers.get("via") or "")])
+            self.owner = None
+        return is_taken
 
     def _inform_timeout(self) -> None:
         if self.on_timeout is not None:

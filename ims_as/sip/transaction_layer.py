@@ -284,7 +284,10 @@ class TransactionLayer:
             False when the transaction has had its final response or has ended: nothing is sent.
         """
         status = response.status
-        if status > 100 and response.to_tag is None:
+        if transaction.is_answered and not (transaction.status < 300 and 200 <= status < 300):
+            return False
+        # most have one: that is seen without parsing
+        if status > 100 and ";tag=" not in (response.headers.get("to") or "") and response.to_tag is None:
             response.headers.set("To", str(response.to.with_tag(transaction.to_tag)))
         is_sent = transaction.send_response(status, response.to_bytes())
         if is_sent:
