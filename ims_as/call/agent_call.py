@@ -195,6 +195,7 @@ class AgentCall:
             "request_uri": self.request.uri,
             "served_user": self.served.uri,
             "from": self.record.from_uri,
+            "to": self.request.to.uri_text,
             "session_case": self.record.session_case,
         }
 

@@ -7,7 +7,6 @@ from ims_as.sip.invite_session import Answered, Ended, ReinviteAnswered, Reinvit
 from ims_as.sip.sdp import Direction, parse_sdp_untrusted
 from tests.support.world import ALICE, BOB, Leg, World, until, world
 
-
 EVS_ONLY = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
 EVS_ONLY += b"m=audio 4000 RTP/AVP 97\r\na=rtpmap:97 EVS/16000\r\n"
 
