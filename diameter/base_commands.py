@@ -1,0 +1,166 @@
+"""Building and reading CER/CEA, DWR/DWA and DPR/DPA (RFC 6733 §5.3–5.5), sans-IO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from diameter.avp import Avp, Avps
+from diameter.dictionary import base
+from diameter.dictionary.base import BASE, RELAY_APPLICATION_ID, DisconnectCause, ResultCode
+from diameter.errors import RemoteDiameterError
+from diameter.message import Message
+
+__all__ = [
+    "CX_APPLICATION",
+    "SH_APPLICATION",
+    "Application",
+    "BaseCommands",
+    "Capabilities",
+    "read_capabilities_untrusted",
+]
+
+CER_CODE, DWR_CODE, DPR_CODE = 257, 280, 282
+
+
+@frozen
+class Application:
+    """An application that we announce.
+
+    Attributes:
+        application_id: e.g. 16777217 for Sh.
+        vendor_id: 0 announces it plainly, else inside Vendor-Specific-Application-Id.
+        is_accounting: Acct-Application-Id instead of Auth-Application-Id.
+    """
+
+    application_id: int
+    vendor_id: int = 0
+    is_accounting: bool = False
+
+    def avp(self) -> Avp:
+        """The AVP that announces it, also used inside requests."""
+        kind = base.ACCT_APPLICATION_ID if self.is_accounting else base.AUTH_APPLICATION_ID
+        if not self.vendor_id:
+            return kind.avp(self.application_id)
+        return base.VENDOR_SPECIFIC_APPLICATION_ID.avp(
+            [base.VENDOR_ID.avp(self.vendor_id), kind.avp(self.application_id)]
+        )
+
+
+SH_APPLICATION = Application(16777217, base.VENDOR_3GPP)
+CX_APPLICATION = Application(16777216, base.VENDOR_3GPP)
+
+
+@frozen
+class Capabilities:
+    """What a CER or CEA says of the peer."""
+
+    origin_host: str
+    origin_realm: str
+    applications: frozenset[int]
+    product_name: str
+    origin_state_id: int | None
+
+    def shares(self, applications: Iterable[Application]) -> bool:
+        """True when one application is common; a relay shares all (RFC 6733 §2.4)."""
+        return RELAY_APPLICATION_ID in self.applications or any(
+            application.application_id in self.applications for application in applications
+        )
+
+
+def read_capabilities_untrusted(message: Message) -> Capabilities:
+    """Reads a CER, or a CEA with a good result.
+
+    An application counts wherever it is announced, plain or vendor-specific, auth or acct: real peers do all of it.
+
+    Raises:
+        RemoteDiameterError: 5005 without identity, 5004 or 5014 for values that cannot be read.
+    """
+    origin_host = message.text(base.ORIGIN_HOST)
+    origin_realm = message.text(base.ORIGIN_REALM)
+    if not origin_host or not origin_realm:
+        raise RemoteDiameterError("no identity in the capabilities", ResultCode.MISSING_AVP)
+    found: set[int] = set()
+    places = [message.avps]
+    for avp in message.avps.find_all(base.VENDOR_SPECIFIC_APPLICATION_ID.key):
+        places.append(base.VENDOR_SPECIFIC_APPLICATION_ID.value(avp))
+    for place in places:
+        for definition in (base.AUTH_APPLICATION_ID, base.ACCT_APPLICATION_ID):
+            found.update(definition.value(avp) for avp in place.find_all(definition.key))
+    product_name = message.text(base.PRODUCT_NAME) or ""
+    state_id = message.number(base.ORIGIN_STATE_ID)
+    return Capabilities(origin_host, origin_realm, frozenset(found), product_name, state_id)
+
+
+@frozen
+class BaseCommands:
+    """Builds the base commands of one node."""
+
+    origin_host: str
+    origin_realm: str
+    product_name: str
+    vendor_id: int
+    origin_state_id: int
+    applications: tuple[Application, ...]
+
+    def identity(self) -> list[Avp]:
+        """Origin-Host and Origin-Realm."""
+        return [base.ORIGIN_HOST.avp(self.origin_host), base.ORIGIN_REALM.avp(self.origin_realm)]
+
+    def cer(self, host_ip: str) -> Message:
+        """Capabilities-Exchange-Request; `host_ip` is our end of the connection."""
+        return BASE.command("CER").message(self._capabilities(host_ip))
+
+    def cea(self, cer: Message, host_ip: str, result: int) -> Message:
+        """The answer to a CER."""
+        return cer.build_answer([base.RESULT_CODE.avp(result), *self._capabilities(host_ip)])
+
+    def dwr(self) -> Message:
+        """Device-Watchdog-Request."""
+        return BASE.command("DWR").message([*self.identity(), base.ORIGIN_STATE_ID.avp(self.origin_state_id)])
+
+    def dwa(self, dwr: Message) -> Message:
+        """The answer to a DWR."""
+        return dwr.build_answer(
+            [
+                base.RESULT_CODE.avp(ResultCode.SUCCESS),
+                *self.identity(),
+                base.ORIGIN_STATE_ID.avp(self.origin_state_id),
+            ]
+        )
+
+    def dpr(self, cause: DisconnectCause) -> Message:
+        """Disconnect-Peer-Request."""
+        return BASE.command("DPR").message([*self.identity(), base.DISCONNECT_CAUSE.avp(cause)])
+
+    def dpa(self, dpr: Message) -> Message:
+        """The answer to a DPR."""
+        return dpr.build_answer([base.RESULT_CODE.avp(ResultCode.SUCCESS), *self.identity()])
+
+    def error_answer(self, request: Message, error: RemoteDiameterError) -> Message:
+        """An answer for a request that is at fault (§7.2): E bit for 3xxx, Failed-AVP where one is named."""
+        failed = base.FAILED_AVP.avp([error.failed_avp]) if error.failed_avp is not None else None
+        return request.build_answer(
+            [
+                base.RESULT_CODE.avp(error.result_code),
+                *self.identity(),
+                base.ERROR_MESSAGE.avp(error.reason),
+                failed,
+            ],
+            is_error=3000 <= error.result_code < 4000,
+        )
+
+    def _capabilities(self, host_ip: str) -> Avps:
+        vendors = sorted({application.vendor_id for application in self.applications if application.vendor_id})
+        return Avps.of(
+            [
+                *self.identity(),
+                base.HOST_IP_ADDRESS.avp(host_ip),
+                base.VENDOR_ID.avp(self.vendor_id),
+                base.PRODUCT_NAME.avp(self.product_name),
+                base.ORIGIN_STATE_ID.avp(self.origin_state_id),
+                *(base.SUPPORTED_VENDOR_ID.avp(vendor) for vendor in vendors),
+                *(application.avp() for application in self.applications),
+            ]
+        )

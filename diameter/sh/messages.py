@@ -1,0 +1,357 @@
+"""Typed UDR … PNA (TS 29.329 §6.1). Each class names its AVPs once; writing and reading follow from that.
+
+`to_message()` gives a `Message` without identifiers; `read_untrusted(message)` gives the typed form back. Requests
+are held against the command notation when read (5001, 5005, 5009); answers are read for what they have.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol, Self
+
+import attrs
+from attrs import frozen
+
+from diameter.avp import Avp, Avps
+from diameter.base_commands import SH_APPLICATION
+from diameter.dictionary import base
+from diameter.dictionary.base import VENDOR_3GPP, ResultCode
+from diameter.dictionary.loader import AvpDefinition, CommandDefinition
+from diameter.dictionary.sh import SH
+from diameter.errors import LocalDiameterError, RemoteDiameterError
+from diameter.message import Message, Result
+from diameter.types import digits_from_tbcd_untrusted, tbcd_from_digits
+
+__all__ = [
+    "ProfileUpdateAnswer",
+    "ProfileUpdateRequest",
+    "PushNotificationAnswer",
+    "PushNotificationRequest",
+    "RepositoryDataId",
+    "SubscribeNotificationsAnswer",
+    "SubscribeNotificationsRequest",
+    "SupportedFeatures",
+    "UserDataAnswer",
+    "UserDataRequest",
+    "UserIdentity",
+]
+
+NO_STATE_MAINTAINED = 1
+
+_PUBLIC_IDENTITY = SH["Public-Identity"]
+_MSISDN = SH["MSISDN"]
+_EXTERNAL_IDENTIFIER = SH["External-Identifier"]
+_FEATURE_LIST_ID = SH["Feature-List-ID"]
+_FEATURE_LIST = SH["Feature-List"]
+_SERVICE_INDICATION = SH["Service-Indication"]
+_SEQUENCE_NUMBER = SH["Sequence-Number"]
+
+
+class GroupModel(Protocol):
+    """A grouped AVP with a class of its own."""
+
+    def members(self) -> list[Avp | None]: ...
+
+    @classmethod
+    def read_untrusted(cls, avps: Avps) -> Self: ...
+
+
+@frozen
+class UserIdentity:
+    """User-Identity: exactly one of the three is set.
+
+    Attributes:
+        public_identity: sip: or tel: URI as provisioned.
+        msisdn: digits without `+`.
+        external_identifier: user@domain.
+    """
+
+    public_identity: str | None = None
+    msisdn: str | None = None
+    external_identifier: str | None = None
+
+    def members(self) -> list[Avp | None]:
+        given = [self.public_identity, self.msisdn, self.external_identifier]
+        if sum(value is not None for value in given) != 1:
+            raise LocalDiameterError("User-Identity wants exactly one identity")
+        return [
+            _PUBLIC_IDENTITY.optional(self.public_identity),
+            _MSISDN.avp(tbcd_from_digits(self.msisdn)) if self.msisdn is not None else None,
+            _EXTERNAL_IDENTIFIER.optional(self.external_identifier),
+        ]
+
+    @classmethod
+    def read_untrusted(cls, avps: Avps) -> Self:
+        tbcd = _MSISDN.octets(avps)
+        identity = cls(
+            _PUBLIC_IDENTITY.text(avps),
+            digits_from_tbcd_untrusted(tbcd) if tbcd is not None else None,
+            _EXTERNAL_IDENTIFIER.text(avps),
+        )
+        if identity == cls():
+            raise RemoteDiameterError("User-Identity without identity", ResultCode.MISSING_AVP)
+        return identity
+
+
+@frozen
+class SupportedFeatures:
+    """Supported-Features of vendor 3GPP, M always clear: a feature is an offer, never a condition.
+
+    Attributes:
+        feature_list: bits; Sh list 1: 0 Notif-Eff, 1 Update-Eff.
+        feature_list_id: 1 for Sh.
+    """
+
+    feature_list: int
+    feature_list_id: int = 1
+
+    def members(self) -> list[Avp | None]:
+        return [
+            base.VENDOR_ID.avp(VENDOR_3GPP),
+            _FEATURE_LIST_ID.avp(self.feature_list_id),
+            _FEATURE_LIST.avp(self.feature_list),
+        ]
+
+    @classmethod
+    def read_untrusted(cls, avps: Avps) -> Self:
+        return cls(_FEATURE_LIST.number(avps) or 0, _FEATURE_LIST_ID.number(avps) or 0)
+
+
+@frozen
+class RepositoryDataId:
+    """Repository-Data-ID: which repository item, and its sequence number."""
+
+    service_indication: bytes
+    sequence_number: int
+
+    def members(self) -> list[Avp | None]:
+        return [_SERVICE_INDICATION.avp(self.service_indication), _SEQUENCE_NUMBER.avp(self.sequence_number)]
+
+    @classmethod
+    def read_untrusted(cls, avps: Avps) -> Self:
+        return cls(_SERVICE_INDICATION.octets(avps) or b"", _SEQUENCE_NUMBER.number(avps) or 0)
+
+
+def _wire(name: str, *, model: type[GroupModel] | None = None, is_many: bool = False) -> dict[str, Any]:
+    """Metadata that ties a field to its AVP."""
+    return {"avp": SH[name], "model": model, "many": is_many}
+
+
+def _one(name: str, *, default: Any = None) -> Any:
+    return attrs.field(default=default, metadata=_wire(name))
+
+
+def _many(name: str, *, model: type[GroupModel] | None = None) -> Any:
+    return attrs.field(default=(), converter=tuple, metadata=_wire(name, model=model, is_many=True))
+
+
+@frozen
+class _Slot:
+    """One field of a message class."""
+
+    name: str
+    definition: AvpDefinition
+    model: type[GroupModel] | None
+    is_many: bool
+
+    def build(self, value: Any) -> Avp:
+        return self.definition.avp(value.members() if self.model is not None else value)
+
+    def read(self, avp: Avp) -> Any:
+        value = self.definition.value(avp)
+        return self.model.read_untrusted(value) if self.model is not None else value
+
+
+_SLOTS: dict[type[_ShMessage], tuple[_Slot, ...]] = {}
+
+
+def _slots(cls: type[_ShMessage]) -> tuple[_Slot, ...]:
+    """The AVP fields of a class, found once."""
+    if cls not in _SLOTS:
+        _SLOTS[cls] = tuple(
+            _Slot(field.name, field.metadata["avp"], field.metadata["model"], field.metadata["many"])
+            for field in attrs.fields(cls)
+            if "avp" in field.metadata
+        )
+    return _SLOTS[cls]
+
+
+@frozen(kw_only=True)
+class _ShMessage:
+    """What all Sh messages have."""
+
+    COMMAND: ClassVar[CommandDefinition]
+
+    session_id: str = _one("Session-Id", default="")
+    origin_host: str = _one("Origin-Host", default="")
+    origin_realm: str = _one("Origin-Realm", default="")
+
+    def _body(self) -> list[Avp | None]:
+        avps: list[Avp | None] = []
+        for slot in _slots(type(self)):
+            value = getattr(self, slot.name)
+            if slot.is_many:
+                avps.extend(slot.build(item) for item in value)
+            elif value is not None:
+                avps.append(slot.build(value))
+        # Session-Id leads (§8.8); what every Sh message carries follows it
+        avps[1:1] = [SH_APPLICATION.avp(), base.AUTH_SESSION_STATE.avp(NO_STATE_MAINTAINED)]
+        return avps
+
+    @classmethod
+    def _read(cls, message: Message) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for slot in _slots(cls):
+            if slot.is_many:
+                values[slot.name] = tuple(slot.read(avp) for avp in message.avps.find_all(slot.definition.key))
+            else:
+                avp = message.avps.find(slot.definition.key)
+                if avp is not None:
+                    values[slot.name] = slot.read(avp)
+        return values
+
+
+@frozen(kw_only=True)
+class _ShRequest(_ShMessage):
+    destination_host: str | None = _one("Destination-Host")
+    destination_realm: str = _one("Destination-Realm", default="")
+    supported_features: tuple[SupportedFeatures, ...] = _many("Supported-Features", model=SupportedFeatures)
+    user_identity: UserIdentity = attrs.field(metadata=_wire("User-Identity", model=UserIdentity))
+
+    def to_message(self) -> Message:
+        """The request; the node adds the identifiers. Raises LocalDiameterError for values that do not fit."""
+        return self.COMMAND.message(self._body())
+
+    @classmethod
+    def read_untrusted(cls, message: Message) -> Self:
+        """Reads a request.
+
+        Raises:
+            RemoteDiameterError: with the Result-Code for an error answer.
+        """
+        SH.check_untrusted(message, cls.COMMAND)
+        return cls(**cls._read(message))
+
+
+@frozen(kw_only=True)
+class _ShAnswer(_ShMessage):
+    """`result` is written as Result-Code or Experimental-Result, never both."""
+
+    result: Result = attrs.field(default=Result(ResultCode.SUCCESS))
+    supported_features: tuple[SupportedFeatures, ...] = _many("Supported-Features", model=SupportedFeatures)
+
+    def to_answer(self, request: Message) -> Message:
+        """The answer to that request, with its Session-Id and identifiers."""
+        result = self.result
+        if result.vendor:
+            written = base.EXPERIMENTAL_RESULT.avp(
+                [base.VENDOR_ID.avp(result.vendor), base.EXPERIMENTAL_RESULT_CODE.avp(result.code)]
+            )
+        else:
+            written = base.RESULT_CODE.avp(result.code)
+        body = self._body()[1:]
+        return request.build_answer([*body[:2], written, *body[2:]])
+
+    @classmethod
+    def read_untrusted(cls, message: Message) -> Self:
+        """Reads an answer.
+
+        Raises:
+            RemoteDiameterError: no result, or an AVP that we need has no readable value.
+        """
+        result = message.result()
+        if result is None:
+            raise RemoteDiameterError("answer without result", ResultCode.MISSING_AVP)
+        return cls(result=result, **cls._read(message))
+
+    @property
+    def features(self) -> int:
+        """Bits of feature list 1."""
+        return next((group.feature_list for group in self.supported_features if group.feature_list_id == 1), 0)
+
+
+@frozen(kw_only=True)
+class UserDataRequest(_ShRequest):
+    """UDR, Sh-Pull."""
+
+    COMMAND = SH.command("UDR")
+
+    server_name: str | None = _one("Server-Name")
+    service_indications: tuple[bytes, ...] = _many("Service-Indication")
+    data_references: tuple[int, ...] = _many("Data-Reference")
+    identity_sets: tuple[int, ...] = _many("Identity-Set")
+    user_name: str | None = _one("User-Name")
+
+
+@frozen(kw_only=True)
+class UserDataAnswer(_ShAnswer):
+    """UDA. Data that does not exist is no error: `user_data` is None, or an element of it is missing or empty."""
+
+    COMMAND = SH.command("UDA")
+
+    user_data: bytes | None = _one("User-Data")
+
+
+@frozen(kw_only=True)
+class ProfileUpdateRequest(_ShRequest):
+    """PUR, Sh-Update."""
+
+    COMMAND = SH.command("PUR")
+
+    user_name: str | None = _one("User-Name")
+    data_references: tuple[int, ...] = _many("Data-Reference")
+    user_data: bytes = _one("User-Data", default=b"")
+
+
+@frozen(kw_only=True)
+class ProfileUpdateAnswer(_ShAnswer):
+    """PUA; the last two name the item that failed."""
+
+    COMMAND = SH.command("PUA")
+
+    repository_data_id: RepositoryDataId | None = attrs.field(
+        default=None, metadata=_wire("Repository-Data-ID", model=RepositoryDataId)
+    )
+    data_reference: int | None = _one("Data-Reference")
+
+
+@frozen(kw_only=True)
+class SubscribeNotificationsRequest(_ShRequest):
+    """SNR, Sh-Subs-Notif. `expiry_time` and the answer's are Unix seconds."""
+
+    COMMAND = SH.command("SNR")
+
+    service_indications: tuple[bytes, ...] = _many("Service-Indication")
+    send_data_indication: int | None = _one("Send-Data-Indication")
+    server_name: str | None = _one("Server-Name")
+    subs_req_type: int = _one("Subs-Req-Type", default=0)
+    data_references: tuple[int, ...] = _many("Data-Reference")
+    identity_sets: tuple[int, ...] = _many("Identity-Set")
+    expiry_time: int | None = _one("Expiry-Time")
+    user_name: str | None = _one("User-Name")
+
+
+@frozen(kw_only=True)
+class SubscribeNotificationsAnswer(_ShAnswer):
+    """SNA; `user_data` when Send-Data-Indication asked for it."""
+
+    COMMAND = SH.command("SNA")
+
+    user_data: bytes | None = _one("User-Data")
+    expiry_time: int | None = _one("Expiry-Time")
+
+
+@frozen(kw_only=True)
+class PushNotificationRequest(_ShRequest):
+    """PNR, Sh-Notif: the HSS sends it to the Origin-Host that subscribed."""
+
+    COMMAND = SH.command("PNR")
+
+    user_name: str | None = _one("User-Name")
+    user_data: bytes = _one("User-Data", default=b"")
+
+
+@frozen(kw_only=True)
+class PushNotificationAnswer(_ShAnswer):
+    """PNA."""
+
+    COMMAND = SH.command("PNA")
