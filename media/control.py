@@ -28,7 +28,8 @@ dtmf       ``digits``.  Sends RFC 4733 events to the party.
 release    ``reason``.  Engine gets ``stop``; socket, port and row are gone when the reply comes: ``stats``.
 bridge     ``other``: leg.  Joins two legs of this worker, audio only.
 stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms …).
-ping       Reply ``load`` (share of the tick budget used, 0–1), ``legs``, ``sockets``, ``max_late_ms``.
+ping       Reply ``load`` (share of the tick budget used, 0–1), ``legs``, ``sockets``, ``max_late_ms``, ``guarded``
+           (packets and engine messages dropped because of an error of the worker's own).
 drain      No new legs from now on.
 shutdown   Releases all legs and ends the worker process.
 ========== =========================================================================================================
@@ -37,8 +38,12 @@ Events: ``engine_event`` (``event``: what the engine sent and the worker does no
 transcript, tool_call, dtmf), ``engine_lost`` (``cause``: ``closed``/``error``/``timeout``, ``detail``), ``first_rtp``
 (``at``, ``source``), ``first_audio`` (``at``, ``ttfb_ms``: end of speech, or connect, to first engine audio sent),
 ``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``), ``played`` (clip ended), ``drained`` (playout
-queue empty after a ``hangup`` from the engine: ``reason``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``),
-``load`` (once a second).
+queue empty after a ``hangup`` from the engine: ``reason``; it comes though the engine closed behind its ``hangup``,
+and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``), ``load`` (once a
+second), ``error`` (``detail``: a command without ``id``).
+
+``played_ms`` counts what the party heard of the engine's audio since the engine was connected or last cleared.  What a
+lost engine had queued is dropped for filler.
 """
 
 from __future__ import annotations
@@ -129,7 +134,11 @@ def from_wire(cls: type[T], value: object) -> T:
 
 
 def encode_line(message: dict[str, Any]) -> bytes:
-    line = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    """Raises ControlError: too long, or text that UTF-8 cannot carry (half of a surrogate pair)."""
+    try:
+        line = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise ControlError(str(error)) from error
     if len(line) > MAX_LINE_BYTES:
         raise ControlError(f"message of {len(line)} bytes")
     return line

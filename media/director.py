@@ -360,7 +360,7 @@ class Director:
         self._plane.add_leg(leg, sock, party.receive_untrusted)
         try:
             party.configure(config)
-        except ControlError as error:
+        except (ControlError, TypeError, ValueError) as error:  # values of a wrong kind show only in use
             self._plane.remove_leg(leg, sock)
             self._discard(sock)
             raise CommandError("bad_command", str(error)) from error

@@ -43,6 +43,7 @@ WINDOW_FRAMES: Final = 50
 PATIENCE: Final = 2
 PAUSE_FRAMES: Final = 50
 """Silence of a second is a pause of the engine, not its lateness."""
+UNKNOWN: Final = 1 << 20
 SILENT_PEAK: Final = 200
 """-44 dBov: leaving out such a frame is not heard."""
 
@@ -132,6 +133,7 @@ class Downlink:
         self._skip(rows, missed)
         table.due[rows] += missed * FRAME_TICKS
         table.inserted[rows] += missed.astype(np.int32)
+        self._restart_window(rows[missed > 0])
 
     def _skip(self, rows: NDArray[np.intp], frames: NDArray[np.int64]) -> None:
         table = self._table
@@ -214,6 +216,7 @@ class Downlink:
         table.inserted[silenced] = 1
         heard = rows[changed & (after == Source.ENGINE)]
         table.inserted[heard[table.inserted[heard] > PAUSE_FRAMES]] = 0
+        self._restart_window(heard)
         for row in heard.tolist():
             self._user.engine_heard(self._user.leg_of(row), tick)
 
@@ -248,17 +251,23 @@ class Downlink:
         if done.any():
             self._judge(rows[done], low[done], wait[done], tick)
             window[done] = 0
-            low[done] = wait[done] = 1 << 20
+            low[done] = wait[done] = UNKNOWN
         table.window[rows] = window
         table.low_water[rows] = low
         table.newest_wait[rows] = wait
+
+    def _restart_window(self, rows: NDArray[np.intp]) -> None:
+        """What was measured before silence had to be put in says nothing about the delay after it."""
+        table = self._table
+        table.window[rows] = 0
+        table.low_water[rows] = table.newest_wait[rows] = UNKNOWN
 
     def _judge(self, rows: NDArray[np.intp], low: NDArray[np.int32], wait: NDArray[np.int32], tick: int) -> None:
         table = self._table
         room = MAX_EARLY - (table.nominal[rows] - table.due[rows])
         earlier = np.where((wait < FRAME_TICKS) & (wait > 0), np.minimum(wait, room), 0)
         table.due[rows] -= np.maximum(earlier, 0)
-        surplus = np.where((low < 1 << 20) & (table.burst_until[rows] < tick), low, 0)
+        surplus = np.where((low < UNKNOWN) & (table.burst_until[rows] < tick), low, 0)
         patience = np.where(surplus > 0, table.patience[rows] + 1, 0)
         is_loud = (patience > PATIENCE) & (table.inserted[rows] > 0)
         table.patience[rows] = patience

@@ -72,6 +72,8 @@ class MediaPlane:
         self.observer: LegObserver
         self.tick = 0
         self.stray_errors = 0
+        self.guarded = 0
+        """Engine connections given up because of an error of ours."""
         self._rtp_poll = select.epoll()
         self._legs: list[Leg | None] = [None] * capacity
         self._sessions: dict[int, EngineSession] = {}
@@ -242,9 +244,13 @@ class MediaPlane:
             if session is None:
                 continue
             length = int(lengths[i])
-            session.receive_untrusted(self._engine_block.views[i][:length])
-            if length == ENGINE_BLOCK_BYTES:
-                session.receive_ready()
+            try:
+                session.receive_untrusted(self._engine_block.views[i][:length])
+                if length == ENGINE_BLOCK_BYTES:
+                    session.receive_ready()
+            except Exception as error:  # the guard: one engine's unforeseen message must not end the other calls
+                self.guarded += 1
+                session.abandon(f"{type(error).__name__}: {error}")
 
     def _write_frames(
         self,

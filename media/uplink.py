@@ -72,6 +72,8 @@ class Uplink:
         self._headers = HeaderColumns(self.block.octets)
         self._codes = self.block.octets[:, HEADER_BYTES:_PLAIN_BYTES]
         self._watched: set[int] = set()
+        self.guarded = 0
+        """Packets dropped because of an error of ours."""
 
     def receive_untrusted(self, rows: NDArray[np.intp], lengths: NDArray[np.intp], tick: int) -> None:
         """Takes the first ``len(rows)`` datagrams of the block; each leg at most once."""
@@ -116,8 +118,11 @@ class Uplink:
     ) -> None:
         for i in indexes.tolist():
             leg = self._user.leg_of(int(rows[i]))
-            items, digits = leg.receiver.receive_untrusted(self.block.views[i][: int(lengths[i])], tick)
-            self._take(leg, items, digits, tick)
+            try:
+                items, digits = leg.receiver.receive_untrusted(self.block.views[i][: int(lengths[i])], tick)
+                self._take(leg, items, digits, tick)
+            except Exception:  # the guard: what we did not foresee in one packet must not end the other calls
+                self.guarded += 1
             if leg.receiver.needs_timer:
                 self._watched.add(leg.row)
 

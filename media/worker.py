@@ -138,6 +138,7 @@ class Worker:
             "legs": self._director.legs,
             "sockets": self._plane.sockets,
             "max_late_ms": round(self._max_late_ms, 2),
+            "guarded": self._plane.guarded + self._plane.uplink.guarded,
         }
 
     # ---- control channel

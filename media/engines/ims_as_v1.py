@@ -93,7 +93,12 @@ class ImsAsV1:
         except (ValueError, RecursionError):
             self.counters.malformed += 1
             return []
-        if not isinstance(message, dict) or not isinstance(message.get("event"), str) or _is_deep(message):
+        if (
+            not isinstance(message, dict)
+            or not isinstance(message.get("event"), str)
+            or _is_deep(message)
+            or ("\\ud" in text.lower() and _has_lone_surrogate(message))
+        ):
             self.counters.malformed += 1
             return []
         event = self._translate(message)
@@ -130,6 +135,15 @@ class ImsAsV1:
 
 def _to_json(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+
+def _has_lone_surrogate(message: dict[str, Any]) -> bool:
+    """JSON can escape half of a surrogate pair, which no UTF-8 can carry further."""
+    try:
+        _to_json(message).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _is_deep(value: object, depth: int = 0) -> bool:

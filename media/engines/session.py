@@ -410,6 +410,10 @@ class EngineSession:
                 lingers = True
         self._shut(lingers)
 
+    def abandon(self, detail: str) -> None:
+        """Gives the connection up as lost."""
+        self._fail(self._code("error"), detail)
+
     def _fail(self, code: str, detail: str) -> None:
         if self.state is SessionState.CLOSED:
             return

@@ -6,7 +6,8 @@ So the core always stands at a frame boundary when the stream does, and `is_clea
 next 20 ms frame straight from its receive block.  Frames to the engine are built as columns by `FrameBlock`.
 
 RFC 6455 §5.3 wants an unpredictable mask key per frame.  All keys of a batch are drawn with one read of random bytes
-and applied with one XOR over the batch, which costs 0.1 µs per frame more than the zero key would.
+and applied with one XOR over the batch: 0.10 µs per frame of 640 octets in a batch of 75, of which 0.03 µs are the copy
+that the zero key would need too; the core's own frames cost 1.9 µs.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class WebSocketClient:
         """A text frame; empty after the connection was closed."""
         if self._core.state is not State.OPEN:
             return b""
-        self._core.send_text(text.encode())
+        self._core.send_text(text.encode(errors="replace"))
         return b"".join(self._core.data_to_send())
 
     def build_close(self) -> bytes:

@@ -264,6 +264,8 @@ def test_engines_that_fail_to_come_up(worker: WorkerProcess, caller: Caller) -> 
         assert worker.open("f2", caller.stream(), hanging, connect_timeout_ms=60)["error"] == "engine_timeout"
         assert worker.open("f3", caller.stream(), "http://x/")["error"] == "engine_rejected"
         assert worker.open("f4", caller.stream(codec="OPUS"))["error"] == "bad_command"
+        assert worker.open("f4", caller.stream(remote_port="x"))["error"] == "bad_command"
+        assert worker.open("f4", caller.stream(remote_host="nowhere"))["error"] == "bad_command"
         assert worker.open("f5", caller.stream(host="192.0.2.1"))["error"] == "no_port"
         kept = worker.command(
             "open",
@@ -425,7 +427,7 @@ def test_nothing_is_left_of_released_calls(worker: WorkerProcess) -> None:
             worker.wait_event("load")
         assert len(os.listdir(descriptors)) <= before
         ping = worker.command("ping")
-        assert (ping["legs"], ping["sockets"]) == (0, 0)
+        assert (ping["legs"], ping["sockets"], ping["guarded"]) == (0, 0, 0)
         caller.close()
     finally:
         engine.close()
