@@ -3,14 +3,15 @@
     python -m conformance.lab.engine --listen ws://127.0.0.40:9000 --log engine.jsonl
 
 Each connection has two tasks.  The reader takes frames and text events as they come and cuts the caller's audio into
-utterances; the talker recognises them and makes the answers in worker threads, so frames keep flowing.  Between them is
-a queue of ``MAX_WAITING`` utterances; when it is full the newest is dropped and logged.
+utterances; the talker has them recognised in another process and speaks in a worker thread, so frames keep flowing.
+Between them is a queue of ``MAX_WAITING`` utterances; when it is full the newest is dropped and logged.
 
 Once the models are loaded and the socket is bound, one line of JSON on standard output says so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -30,11 +31,12 @@ from websockets.trio.server import Server, ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from conformance.lab.conversation import Reply, reply_to
+from conformance.lab.recogniser_process import RecogniserProcess
 from conformance.lab.speech import (
     FRAME_SAMPLES,
     RATE_HZ,
-    CardRecogniser,
     Endpointer,
+    Recogniser,
     SpeechStarted,
     Synthesiser,
     Utterance,
@@ -76,7 +78,7 @@ class VoiceAgent:
     """Serves any number of connections with one recogniser and one voice."""
 
     def __init__(
-        self, recogniser: CardRecogniser, synthesiser: Synthesiser, log: EventLog, greeting: str | None = None
+        self, recogniser: Recogniser, synthesiser: Synthesiser, log: EventLog, greeting: str | None = None
     ) -> None:
         self._recogniser = recogniser
         self._synthesiser = synthesiser
@@ -235,18 +237,17 @@ async def serve_hanging(
     await trio.serve_listeners(swallow, listeners)
 
 
-def _load(greeting: str | None, log: EventLog) -> VoiceAgent:
-    return VoiceAgent(CardRecogniser(), Synthesiser(), log, greeting)
-
-
 async def _run(host: str, port: int, fault: str | None, greeting: str | None, log: EventLog) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, contextlib.ExitStack() as closing:
         async with trio.open_nursery() as nursery:
             if fault == "hang":
                 address = await nursery.start(serve_hanging, host, port)
             else:
-                agent = await trio.to_thread.run_sync(_load, greeting, log)
-                address = await nursery.start(serve_agent, agent, host, port)
+                recogniser = await trio.to_thread.run_sync(RecogniserProcess)
+                closing.callback(recogniser.close)
+                address = await nursery.start(
+                    serve_agent, VoiceAgent(recogniser, Synthesiser(), log, greeting), host, port
+                )
             ready = {"ready": True, "url": f"ws://{address[0]}:{address[1]}/", "fault": fault}
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()

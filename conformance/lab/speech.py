@@ -13,7 +13,7 @@ import ctypes
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import espeakng_loader
@@ -29,6 +29,7 @@ __all__ = [
     "RATE_HZ",
     "CardRecogniser",
     "Endpointer",
+    "Recogniser",
     "SpeechError",
     "SpeechStarted",
     "Synthesiser",
@@ -172,6 +173,12 @@ class Endpointer:
         )
 
 
+class Recogniser(Protocol):
+    """Turns one utterance into words."""
+
+    def recognise(self, pcm: Pcm) -> str: ...
+
+
 class CardRecogniser:
     """PocketSphinx with a JSGF grammar.  Creating one takes 0.1 to 1 s: do it at start, in a thread."""
 
@@ -197,7 +204,7 @@ class CardRecogniser:
         return str(hypothesis.hypstr) if hypothesis is not None else ""
 
 
-def hear_all(recogniser: CardRecogniser, pcm: Pcm) -> str:
+def hear_all(recogniser: Recogniser, pcm: Pcm) -> str:
     """The words of a whole recording, its utterances joined by blanks.  ``pcm``: int16 at 16 kHz."""
     endpointer = Endpointer()
     found = [event for event in endpointer.receive_pcm(pcm) if isinstance(event, Utterance)]
