@@ -73,7 +73,7 @@ class _BoundedRunner:
     processes: OrderedDict[str, Any] = attrs.Factory(OrderedDict)
     timed_out: bool = False
 
-    def __call__(self, commands: list[str], **_: Any) -> OrderedDict[str, Any]:
+    def __call__(self, commands: list[str], **options: Any) -> OrderedDict[str, Any]:
         for command in commands:
             process = subprocess.Popen(
                 shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

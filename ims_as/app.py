@@ -16,6 +16,7 @@ A second signal skips to 3.
 
 from __future__ import annotations
 
+import gc
 import secrets
 import signal
 from ipaddress import ip_address
@@ -54,6 +55,8 @@ DRAIN_S = 20.0
 """Well inside Kubernetes' default grace period of 30 s."""
 DPR_DEADLINE_S = 1.0
 MAX_TRUST_CACHE = 10_000
+GC_THRESHOLD = 20_000
+"""Objects between collections of the youngest generation: about 20 calls' worth."""
 
 
 class Application:
@@ -263,4 +266,10 @@ def sip_call_id_of(message: bytes) -> str | None:
 
 async def serve(config: Config) -> None:
     """Runs the server until it is told to stop by a signal."""
-    await Application(config).run()
+    application = Application(config)
+    # what start-up made stays for ever, and a call makes hundreds of objects: by default the collector would walk all
+    # of the first for every few of the second (measured: a third of the CPU of a call)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    await application.run()
