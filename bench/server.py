@@ -13,10 +13,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.media_direct import TICKS_PER_S, pinned
 
-__all__ = ["AS_HOST", "Server", "running_server", "session_cpu_s", "session_fds", "session_pss_kib"]
+__all__ = ["AS_HOST", "AS_PORT", "Server", "running_server", "session_cpu_s", "session_fds", "session_pss_kib"]
 
 AS_HOST, AS_PORT = "127.0.0.60", 5070
 API_PORT = 8080
@@ -72,7 +73,7 @@ class Server:
         samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in samples}
 
-    def api(self, path: str) -> object:
+    def api(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://{AS_HOST}:{API_PORT}{path}", timeout=5) as response:
             return json.load(response)
 
@@ -92,7 +93,9 @@ def running_server(work: Path, engine_url: str, *overrides: str) -> Iterator[Ser
         "log.level=warning",
         *overrides,
     ]
-    command = [str(Path(sys.executable).with_name("ims-as")), "run", *(f"--set={each}" for each in settings)]
+    (work / "as.yaml").write_text("identity: sip:ai-as.bench.example\n")
+    command = [str(Path(sys.executable).with_name("ims-as")), "run", "-c", str(work / "as.yaml")]
+    command += [f"--set={each}" for each in settings]
     with open(work / "server.log", "wb") as log:
         process = subprocess.Popen(
             pinned("0", command, False), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

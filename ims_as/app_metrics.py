@@ -29,6 +29,25 @@ class MetricsBridge:
             for peer in self.node.peer_states():
                 self.metrics.set_peer_state(str(peer["peer"]), str(peer["state"]), is_open=bool(peer["is_open"]))
 
+        if self.sh is not None:
+            self._refresh_sh(self.sh)
+
+    def _refresh_sh(self, sh: ShClient) -> None:
+        metrics, stats = self.metrics, sh.stats
+        for outcome, count in (("hit", stats.hits), ("stale", stats.stale), ("miss", stats.pulls)):
+            metrics.follow(metrics.sh_cache, count, outcome)
+        for command, result, count in (
+            ("UDR", "sent", stats.pulls),
+            ("UDR", "user-unknown", stats.unknown),
+            ("UDR", "timeout", stats.timeouts),
+            ("UDR", "failed", stats.failures),
+            ("SNR", "ok", stats.subscriptions),
+            ("SNR", "failed", stats.subscriptions_failed),
+            ("PNR", "ok", stats.pushes),
+            ("PUR", "ok", stats.updates),
+        ):
+            metrics.follow(metrics.sh_requests, count, command, result)
+
     def _refresh_sip(self) -> None:
         metrics, counters, stats = self.metrics, self.endpoint.counters, self.endpoint.stats
         metrics.sip_transactions.set(stats.client_transactions + stats.server_transactions)

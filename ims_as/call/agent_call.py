@@ -147,8 +147,11 @@ class AgentCall:
         """True when the call was answered by the agent."""
         context = self.context
         deadline = self.received + context.config.sip.answer_budget_ms / 1000
+        asked = context.now()
         self.profile = await load_profile(context.sh, self.served.uri, context.own_hosts)
         self.record.profile_source = self.profile.source
+        if self.profile.source == "hss":
+            context.metrics.sh_seconds.labels("UDR").observe(context.now() - asked)
         if context.sh is not None:
             self.trace("sh", "ims-as", "hss", f"profile ({self.profile.source})")
         if not self.profile.settings.enabled:
