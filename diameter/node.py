@@ -176,10 +176,11 @@ class DiameterNode:
             await self._changed.wait()
 
     def peer_states(self) -> list[dict[str, Any]]:
-        """One row per peer for operators: name, origin_host, state, watchdog, product, applications, opened."""
+        """One row per peer: peer, is_open, origin_host, state, watchdog, product, applications, opened."""
         return [
             {
-                "name": link.name,
+                "peer": link.name,
+                "is_open": link.is_open,
                 "origin_host": link.origin_host,
                 "state": link.machine.state.value,
                 "watchdog": link.watchdog.state.value,
