@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from diameter.errors import FramingError
 from diameter.framing import MessageFramer
 
 __all__ = ["Connection", "connect_tcp", "listen_tcp"]
@@ -85,13 +86,19 @@ class Connection:
         Raises:
             FramingError: the message boundary is lost. The connection is closed then.
         """
+        broken: FramingError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_loop)
             try:
                 await self._read_loop(on_frame)
+            except FramingError as error:
+                # raised below: the nursery would wrap it into a group
+                broken = error
             finally:
                 self.close()
                 nursery.cancel_scope.cancel()
+        if broken is not None:
+            raise broken
 
     def close(self) -> None:
         """Closes the socket; what is queued is dropped. Wakes reader and writer. Safe to call twice."""
