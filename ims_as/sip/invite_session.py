@@ -319,8 +319,9 @@ class InviteSession:
             self._ok = None
         if self._waiting_bye is None and not self._is_bye_sent:
             self._user_agent.forget(self)
-        # else the session lives on inside until its BYE is answered
-        self._emit(event)
+        # else the session lives on inside until its BYE is answered, but its user need not live as long
+        emit, self._emit_to = self._emit_to, _ignore_event
+        emit(self, event)
 
     def _give_up(self) -> None:
         self._guard = None
@@ -521,6 +522,10 @@ class InviteSession:
         return build_response(
             request, status, reason, to_tag=self.key[1], headers=items, body=body, content_type="application/sdp"
         )
+
+
+def _ignore_event(_: InviteSession, event: SessionEvent) -> None:
+    del event
 
 
 def _ignore(event: ClientEvent) -> None:
