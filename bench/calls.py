@@ -146,7 +146,7 @@ def _echo_engine(work: Path, limit_s: int) -> Iterator[None]:
         generator.stop()
 
 
-def _run_sipp(work: Path, calls: int, rate: float, hold_ms: int) -> None:
+def run_sipp(work: Path, calls: int, rate: float, hold_ms: int) -> None:
     command = sipp_command("uac_sip.xml", work, calls, rate, hold_ms)
     subprocess.run(
         pinned("1", command, True), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=work, check=False
@@ -172,10 +172,10 @@ def setup(rate: float, *, seconds: float, work: Path) -> dict[str, Any]:
         running_hss(work, user),
         running_server(work, ENGINE_URL, peers) as server,
     ):
-        _run_sipp(work, 5, 5, 100)  # warms the Sh cache
+        run_sipp(work, 5, 5, 100)  # warms the Sh cache
         for path in work.glob("uac_sip_*_rtt.csv"):
             path.unlink()
-        _run_sipp(work, calls, rate, 200)
+        run_sipp(work, calls, rate, 200)
         stat = sipp_stat(work)
         listed = server.api(f"/calls?limit={calls}")
         hits = sum(
@@ -204,9 +204,9 @@ def rate(calls_per_s: float, *, seconds: float, work: Path) -> dict[str, Any]:
     """CPU of a whole answered call (INVITE, engine connected, 200, ACK, 100 ms, BYE)."""
     calls = int(calls_per_s * seconds)
     with _echo_engine(work, int(seconds + 60)), running_server(work, ENGINE_URL) as server:
-        _run_sipp(work, 20, 20, 100)
+        run_sipp(work, 20, 20, 100)
         before = session_cpu_s(server.sid)
-        _run_sipp(work, calls, calls_per_s, 100)
+        run_sipp(work, calls, calls_per_s, 100)
         spent = session_cpu_s(server.sid) - before
         stat = sipp_stat(work)
     return {
@@ -235,10 +235,10 @@ def row(calls: int, *, work: Path) -> dict[str, Any]:
         }
 
     with _echo_engine(work, int(calls / 50 + 120)), running_server(work, ENGINE_URL) as server:
-        _run_sipp(work, 1200, 100, 100)  # fills the rings of ended calls, so that what grows after is a leak
+        run_sipp(work, 1200, 100, 100)  # fills the rings of ended calls, so that what grows after is a leak
         time.sleep(33)  # transactions live 32 s
         before = look(server)
-        _run_sipp(work, calls, 100, 100)
+        run_sipp(work, calls, 100, 100)
         time.sleep(33)
         after = look(server)
         stat = sipp_stat(work)

@@ -271,5 +271,5 @@ async def serve(config: Config) -> None:
     # of the first for every few of the second (measured: a third of the CPU of a call)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
     await application.run()
