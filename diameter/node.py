@@ -29,11 +29,11 @@ from diameter.errors import (
     RemoteDiameterError,
     RequestTimeoutError,
 )
-from diameter.message import FLAG_RETRANSMITTED, Message, decode_message_untrusted
+from diameter.message import FLAG_RETRANSMITTED, Message, Result, decode_message_untrusted
 from diameter.peer import PeerState
 from diameter.peer_link import PeerConfig, PeerLink
 from diameter.pending import DuplicateFilter, PendingRequest, PendingTable
-from diameter.routing import ReconnectTimer, choose_route
+from diameter.routing import ReconnectTimer, Route, choose_route
 from diameter.transport import Connection, connect_tcp, listen_tcp
 
 __all__ = ["DiameterNode", "NodeConfig", "PeerConfig", "RequestHandler", "WireTap"]
@@ -44,6 +44,8 @@ WireTap = Callable[[str, str, Message], None]
 """(direction "in" or "out", peer name, message)."""
 
 _ID_MASK = 0xFFFFFFFF
+# protocol errors after which another peer is asked
+_ELSEWHERE = (Result(ResultCode.UNABLE_TO_DELIVER), Result(ResultCode.TOO_BUSY))
 # connections that have not sent their CER yet; each costs a socket and a task
 _MAX_STRANGERS = 64
 # peers that connected to us; an HSS serves some dozen, and each is a few kB here
@@ -312,30 +314,42 @@ class DiameterNode:
 
     # requests of ours
 
-    def _send_row(self, row: PendingRequest[trio.Event], connection: Any) -> None:
-        frame = self._pending.send_on(row, connection)
+    def _send_row(self, row: PendingRequest[trio.Event], connection: Any, *, is_retransmission: bool = True) -> None:
+        frame = self._pending.send_on(row, connection, is_retransmission=is_retransmission)
         if connection.send(frame) and self._on_wire is not None:
-            flags = row.message.flags | (FLAG_RETRANSMITTED if row.n_sent > 1 else 0)
+            flags = row.message.flags | frame[4] & FLAG_RETRANSMITTED
             sent = evolve(row.message, flags=flags, hop_by_hop=row.hop_by_hop)
             link = next((link for link in self._links() if (r := link.route()) and r.connection is connection), None)
             self._on_wire("out", link.name if link else "", sent)
         # a connection that fails here is closed; its end brings the row back by on_link_down
 
     def _resend(self, row: PendingRequest[trio.Event]) -> None:
-        route = choose_route(
+        route = self._other_route(row)
+        if route is not None:
+            self.counters["failover"] += 1
+            self._send_row(row, route.connection)
+
+    def _other_route(self, row: PendingRequest[trio.Event]) -> Route | None:
+        return choose_route(
             (route for link in self._links() if (route := link.route())),
             application_id=row.message.application_id,
             excluded=row.excluded,
         )
-        if route is not None:
-            self.counters["failover"] += 1
-            self._send_row(row, route.connection)
 
     def _receive_answer(self, answer: Message, connection: Connection) -> None:
         row = self._pending.match(answer, connection)
         if row is None:
             self.counters["stray_answer"] += 1
             return
+        if answer.is_error and answer.result() in _ELSEWHERE:
+            # RFC 6733 §7.1.3: another peer may deliver it
+            row.excluded.add(connection)
+            route = self._other_route(row)
+            if route is not None:
+                self.counters["rerouted"] += 1
+                self._pending.restore(row)
+                self._send_row(row, route.connection, is_retransmission=False)
+                return
         row.waiter.set()
 
     # requests of peers

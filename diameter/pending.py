@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from attrs import define, field
 
 from diameter.errors import PendingFullError
-from diameter.message import Message, mark_retransmitted
+from diameter.message import FLAG_RETRANSMITTED, Message, mark_retransmitted
 
 __all__ = ["DuplicateFilter", "PendingRequest", "PendingTable"]
 
@@ -81,15 +81,23 @@ class PendingTable(Generic[W]):
         self._rows[row.hop_by_hop] = row
         return row
 
-    def send_on(self, row: PendingRequest[W], connection: Hashable) -> bytes:
-        """Books the row on a connection and returns the bytes for it: T set from the second sending on."""
+    def send_on(self, row: PendingRequest[W], connection: Hashable, *, is_retransmission: bool = True) -> bytes:
+        """Books the row on a connection and returns the bytes for it.
+
+        T is set from the second sending on, unless the first one was answered (`is_retransmission` False): then
+        nobody can have carried it out.
+        """
         if row.n_sent == 0:
             row.frame = row.message.with_ids(hop_by_hop=row.hop_by_hop, end_to_end=row.message.end_to_end).encode()
         else:
             del self._rows[row.hop_by_hop]
             row.hop_by_hop = self._take_id()
             self._rows[row.hop_by_hop] = row
-            row.frame = mark_retransmitted(row.frame, hop_by_hop=row.hop_by_hop)
+            row.frame = mark_retransmitted(
+                row.frame,
+                hop_by_hop=row.hop_by_hop,
+                is_retransmitted=is_retransmission or bool(row.frame[4] & FLAG_RETRANSMITTED),
+            )
         row.connection = connection
         row.n_sent += 1
         return row.frame
@@ -105,6 +113,14 @@ class PendingTable(Generic[W]):
         del self._rows[answer.hop_by_hop]
         row.answer = answer
         return row
+
+    def restore(self, row: PendingRequest[W]) -> None:
+        """Puts a matched row back: its answer was none, it has to be sent elsewhere."""
+        row.hop_by_hop = self._take_id()
+        self._rows[row.hop_by_hop] = row
+        if row.connection is not None:
+            row.excluded.add(row.connection)
+        row.connection = row.answer = None
 
     def discard(self, row: PendingRequest[W]) -> None:
         """Forgets a row, answered or not."""

@@ -136,7 +136,7 @@ def parse_sh_data_untrusted(xml: bytes) -> ShData:
                         case "SCSCFName":
                             scscf_name = _text(part)
                         case "IFCs":
-                            ifcs = etree.tostring(part, with_tail=False)
+                            ifcs = _serialise(part)
                         case "IMSUserState":
                             user_state = _number(part)
                         case "ChargingInformation":
@@ -281,7 +281,8 @@ def _flat(element: etree._Element) -> Iterator[etree._Element]:
 
 
 def _text(element: etree._Element) -> str:
-    return (element.text or "").strip()
+    # XML white space only: str.strip() would take a no-break space of the value as well
+    return (element.text or "").strip(" \t\r\n")
 
 
 def _texts(element: etree._Element, name: str) -> list[str]:
@@ -307,8 +308,13 @@ def _read_repository(element: etree._Element) -> RepositoryData | None:
         if _name(child) == "ServiceData":
             inner = next(_children(child), None)
             # some HSSes keep plain text: it is given as it stands
-            service_data = etree.tostring(inner, with_tail=False) if inner is not None else _text(child).encode()
+            service_data = _serialise(inner) if inner is not None else _text(child).encode()
     return RepositoryData(service_indication.encode(), number, service_data or None)
+
+
+def _serialise(element: etree._Element) -> bytes:
+    """The element as UTF-8 with the namespaces that it uses, without declaration."""
+    return etree.tostring(element, encoding="unicode", with_tail=False).encode()
 
 
 def _unique(texts: list[str]) -> tuple[str, ...]:

@@ -585,6 +585,34 @@ def test_too_many_requests_at_once_are_answered_busy() -> None:
     run_trio(scenario)
 
 
+def test_busy_peer_is_not_the_last_word() -> None:
+    async def busy(request: Message, peer: str) -> Message | None:
+        raise RemoteDiameterError("too busy", 3004)
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        seen: list[Message] = []
+
+        async def serve(request: Message, peer: str) -> Message | None:
+            seen.append(request)
+            return await answer_success(request, peer)
+
+        first, second = build_server("first", on_request=busy), build_server("second", on_request=serve)
+        await nursery.start(first.run)
+        await nursery.start(second.run)
+        client = build_client(*first.addresses, *second.addresses)
+        await nursery.start(client.run)
+        await client.wait_open(2)
+        answer = await client.request(build_request(client), deadline_s=1.0)
+        assert answer.number(base.RESULT_CODE) == 2001
+        assert not seen[0].is_retransmitted
+        await second.disconnect()
+        alone = await client.request(build_request(client), deadline_s=1.0)
+        assert alone.number(base.RESULT_CODE) == 3004
+        assert client.n_pending == 0
+
+    run_trio(scenario)
+
+
 def test_named_host_is_asked_when_it_is_open() -> None:
     async def scenario(nursery: trio.Nursery) -> None:
         asked: list[str] = []

@@ -78,6 +78,22 @@ def test_failover_sets_t_and_keeps_the_end_to_end_id() -> None:
     assert table.match(answer_to(second.encode()), "b") is row
 
 
+def test_refused_row_goes_elsewhere_without_t() -> None:
+    table = build_table()
+    row = table.add(build_request(), "w", deadline=10.0)
+    first = answer_to(table.send_on(row, "a"))
+    assert table.match(first, "a") is row
+    table.restore(row)
+    assert (row.answer, row.connection, row.excluded) == (None, None, {"a"})
+    second = table.send_on(row, "b", is_retransmission=False)
+    assert not decode_message_untrusted(second).is_retransmitted
+    third = table.send_on(row, "c")
+    assert decode_message_untrusted(third).is_retransmitted
+    assert decode_message_untrusted(table.send_on(row, "d", is_retransmission=False)).is_retransmitted
+    assert table.match(answer_to(second), "b") is None
+    assert len(table) == 1
+
+
 def test_row_that_waited_without_ever_being_sent_carries_no_t() -> None:
     table = build_table()
     row = table.add(build_request(), "w", deadline=10.0)
