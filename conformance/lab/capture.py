@@ -9,6 +9,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -135,6 +136,7 @@ class SocketWatch:
         self._rtp_ports = rtp_ports
         self._engine = engine
         self.changes: list[tuple[float, OpenSockets]] = []
+        self._changed = trio.Event()
 
     def look(self) -> OpenSockets:
         """Raises OSError where there is no /proc."""
@@ -142,7 +144,14 @@ class SocketWatch:
         now = read_sockets(udp, tcp, host=self._host, rtp_ports=self._rtp_ports, engine=self._engine)
         if not self.changes or self.changes[-1][1] != now:
             self.changes.append((time.time(), now))
+            self._changed.set()
+            self._changed = trio.Event()
         return now
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns once ``condition`` holds, looked at after each change.  The caller sets the deadline."""
+        while not condition():
+            await self._changed.wait()
 
     async def run(self) -> None:
         while True:

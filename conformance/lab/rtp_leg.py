@@ -97,6 +97,8 @@ class RtpLeg:
         self.received: list[ReceivedPacket] = []
         self.sent: list[SentPacket] = []
         self.speech: list[HeardSpeech] = []
+        self.last_sound_at = 0.0
+        """When the last packet came that is more than line noise."""
         self.n_not_rtp = 0
         self.n_not_kept = 0
         self.began_at = 0.0
@@ -191,8 +193,11 @@ class RtpLeg:
         payload = datagram[_HEADER.size + 4 * (first & 15) :]
         self.received.append(ReceivedPacket(at, source, second & 0x7F, sequence, timestamp, ssrc, payload))
         if second & 0x7F == pcmu.PAYLOAD_TYPE:
+            pcm = pcmu.decode(payload)
+            if level_db(pcm) > SOUND_DB:
+                self.last_sound_at = at
             # to the end-pointer only levels matter: doubling the samples is resampling enough
-            for event in self._endpointer.receive_pcm(np.repeat(pcmu.decode(payload), 2)):
+            for event in self._endpointer.receive_pcm(np.repeat(pcm, 2)):
                 self._note_speech(event, at)
         self._signal()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attrs import define, field
 from lxml import etree
 
@@ -11,6 +13,10 @@ IMS_STATE_NOT_REGISTERED = 0
 IMS_STATE_REGISTERED = 1
 IMS_STATE_UNREGISTERED_SERVICES = 2
 IMS_STATE_AUTHENTICATION_PENDING = 3
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 @define(eq=False)
@@ -29,7 +35,7 @@ class Subscriber:
     """
 
     impi: str
-    impus: tuple[str, ...] = field(converter=tuple)
+    impus: tuple[str, ...] = field(converter=_strings)
     repository: dict[bytes, bytes] = field(factory=dict)
     ifcs: bytes = b"<IFCs/>"
     scscf_name: str = ""

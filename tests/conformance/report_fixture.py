@@ -86,6 +86,7 @@ def answered() -> CallReport:
     heard = "you said eight of spades four of clubs seven of hearts"
     cards = "eight of spades four of clubs seven of hearts"
     return CallReport(
+        number="1",
         name="answered",
         title="Answered by the agent",
         summary="The caller’s recorded human speech is heard, understood and answered by the local voice agent.",
@@ -174,6 +175,7 @@ def engine_dies() -> CallReport:
         _e(7.9, SIP, PHONE, CSCF, "BYE"),
     ]
     return CallReport(
+        number="4",
         name="engine-dies",
         title="Engine dies in the call",
         summary="The engine is killed while the caller speaks; filler, then the served user’s phone takes over.",

@@ -27,7 +27,8 @@ EDGE_PX = 5.0
 PX_PER_S = 46.0
 MAX_PAUSE_PX = 64.0
 FONT_PX = 11.0
-NOTE_PX = 290.0
+NOTE_PX = 330.0
+LABEL_PX = 210.0
 FIRST_X = 132.0
 LAST_X = 942.0
 
@@ -196,7 +197,8 @@ def _arrow(event: Event, y: float, columns: dict[Lifeline, float]) -> str:
     x1, x2 = columns[event.source], columns[event.target]
     sign = 1.0 if x2 > x1 else -1.0
     kind = f"{event.kind.value}{' failure' if event.is_failure else ''}"
-    shown = clip_label(event.label, abs(x2 - x1) - 22, FONT_PX)
+    # every event has a line of its own, so a label may be longer than its arrow
+    shown = clip_label(event.label, max(abs(x2 - x1) - 12, LABEL_PX), FONT_PX)
     parts = [
         element("line", cls=f"arrow {kind}", x1=x1, x2=x2 - sign * 6, y1=y + 5, y2=y + 5),
         element("path", cls=f"tip {kind}", d=f"M{x2:.1f} {y + 5:.1f} l{-sign * 8:.0f} -3.5 v7 z"),

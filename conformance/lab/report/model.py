@@ -160,6 +160,8 @@ class Fact:
 
 @attrs.frozen(eq=False)
 class CallReport:
+    number: str
+    """``1``, ``3a`` …"""
     name: str
     title: str
     summary: str

@@ -68,7 +68,7 @@ def render_page(report: Report) -> str:
         f'<p class="lead">{_LEAD}</p>',
         f'<p class="verdict">{verdict} <span class="soft">{when}, {took_s:.0f} s in all.</span></p>',
         _overview(report.calls),
-        *(_call(number, call) for number, call in enumerate(report.calls, 1)),
+        *(_call(call) for call in report.calls),
         _footer(report),
     ]
     return (
@@ -100,11 +100,11 @@ def _ms(value: object) -> str:
 
 def _overview(calls: Sequence[CallReport]) -> str:
     rows = []
-    for number, call in enumerate(calls, 1):
+    for call in calls:
         result = call.result
         rows.append(
             (
-                f"{_sign(call.ok)}&ensp;<a href='#call-{number}'>{number}&ensp;{escape(call.title)}</a>",
+                f"{_sign(call.ok)}&ensp;<a href='#call-{call.number}'>{call.number}&ensp;{escape(call.title)}</a>",
                 _ms(result.get("setup_ms")),
                 _ms(result.get("ttfb_ms")),
                 "yes" if result.get("legacy_answered") else "–",
@@ -115,10 +115,11 @@ def _overview(calls: Sequence[CallReport]) -> str:
     return _table(("Call", "#Setup", "#First answer", "Phone answered", "Ended by", "#Ports left"), rows)
 
 
-def _call(number: int, call: CallReport) -> str:
+def _call(call: CallReport) -> str:
+    title = f"{call.number}&ensp;{escape(call.title)}"
     state = '<span class="ok">as it should be</span>' if call.ok else '<span class="bad">not as it should be</span>'
     parts = [
-        f'<section id="call-{number}"><div class="head"><h2>{number}&ensp;{escape(call.title)}</h2>{state}</div>',
+        f'<section id="call-{call.number}"><div class="head"><h2>{title}</h2>{state}</div>',
         f'<p class="lead">{escape(call.summary)}</p>',
         f'<div class="pair"><div>{_facts(call)}</div><div>{_timings(call)}</div></div>',
         _recordings(call),
@@ -203,7 +204,8 @@ def _ladder(call: CallReport) -> str:
         f'<span><i class="box" style="background:var(--{k})"></i>{t}</span>' for k, t in _BAND_KEY if k in bands
     )
     caption = (
-        "Time runs downwards from the caller’s INVITE; long pauses are cut at the marked breaks. "
+        "Time runs downwards from the caller’s INVITE; long pauses are cut at the marked breaks. SIP and Diameter were "
+        "recorded at the S-CSCF and the HSS, media and engine events by those who report them. "
         "Rest the pointer on a line to read the whole message."
     )
     return (

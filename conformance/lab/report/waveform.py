@@ -124,7 +124,11 @@ def _markers(call: CallReport, x_of: _XOf, height: float) -> str:
     for marker in sorted(call.markers, key=lambda m: m.at):
         x = x_of(marker.at)
         parts.append(element("line", cls="marker", x1=x, x2=x, y1=TOP - 6, y2=height - 4))
-        y = height - 4 if x >= free_from else height - 16
-        parts.append(element("text", escape(marker.label), cls="marker", x=x + 4, y=y))
-        free_from = x + text_width(marker.label, FONT_PX) + 12
+        width = text_width(marker.label, FONT_PX)
+        is_last = x + width + 4 > WIDTH
+        y = height - 4 if x - is_last * width >= free_from else height - 16
+        anchor = "end" if is_last else "start"
+        x_text = x - 4 if is_last else x + 4
+        parts.append(element("text", escape(marker.label), cls="marker", x=x_text, y=y, text_anchor=anchor))
+        free_from = x + width + 12
     return "".join(parts)
