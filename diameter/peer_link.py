@@ -267,8 +267,11 @@ class PeerLink:
         return PeerEvent[f"{side}_RCV_{kind}"]
 
     def _handle(self, event: PeerEvent, *, peer_host: str = "") -> tuple[PeerAction, ...]:
+        before = self.machine.state
         actions = self.machine.handle(event, now=trio.current_time(), peer_host=peer_host or self.origin_host)
-        self._owner.on_timers_changed()
+        if self.machine.state is not before:
+            # traffic only moves deadlines away: nobody has to be woken for that
+            self._owner.on_timers_changed()
         return actions
 
     def _act(self, actions: tuple[PeerAction, ...], message: Message | None) -> None:

@@ -21,8 +21,6 @@ from attrs import field, frozen
 
 __all__ = ["WATCHDOG_TABLE", "Watchdog", "WatchdogAction", "WatchdogEvent", "WatchdogState", "WatchdogStep"]
 
-# RFC 3539 §3.4.1: Tw must not be set below 6 s by configuration (tests may)
-MIN_TW_S = 6.0
 DWAS_TO_REOPEN = 3
 
 
@@ -134,7 +132,7 @@ class Watchdog:
     """The machine. `now` is any monotonic clock in seconds.
 
     Args:
-        tw_s: Tw, the interval without traffic before a DWR.
+        tw_s: Tw, the interval without traffic before a DWR; RFC 3539 §3.4.1 forbids less than 6 s in service.
         jitter: returns a number in [-1, 1]; scaled to ±2 s, for a Tw below 6 s to a third of Tw (RFC 3539 §3.4.1).
     """
 
