@@ -89,7 +89,10 @@ class Application:
             self.node, self.sh = self._build_diameter()
         ports = config.media.ports
         self.media = MediaPool(
-            workers=config.media.workers, address=config.media.address, ports=(ports.first, ports.last)
+            workers=config.media.workers,
+            address=config.media.address,
+            ports=(ports.first, ports.last),
+            on_lost=lambda worker: self.log.event("MEDIA_WORKER_LOST", worker=worker),
         )
         self.context = self._build_context()
         self._bridge = MetricsBridge(self.metrics, self.endpoint, self.node, self.sh, self.media)

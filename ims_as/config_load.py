@@ -32,7 +32,7 @@ from ims_as.config_model import (
 from ims_as.errors import ConfigError, Problem
 from ims_as.transport.address import ListenAddress
 
-__all__ = ["MAX_CONFIG_BYTES", "load_config", "parse_config", "read_config"]
+__all__ = ["MAX_CONFIG_BYTES", "StrictLoader", "load_config", "parse_config", "read_config"]
 
 MAX_CONFIG_BYTES = 1024 * 1024
 """A thousand agents need about 200 KB."""
@@ -52,7 +52,7 @@ class _InvalidValueError(ValueError):
 # --- plain values -----------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """Safe YAML that refuses aliases (they can blow up a small file) and keys given twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -83,7 +83,7 @@ def _yaml_problem(error: yaml.YAMLError) -> tuple[str, int | None]:
 
 def _parse_yaml(text: str) -> tuple[Any, dict[Path_, int]]:
     """Returns the plain value and the line of each path.  Raises _InvalidValueError, yaml.YAMLError, RecursionError."""
-    loader = _Loader(text)
+    loader = StrictLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:

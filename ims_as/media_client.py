@@ -52,12 +52,11 @@ class _Pending:
 class WorkerLink:
     """One media worker as seen over its control channel."""
 
-    def __init__(self, name: str, stream: trio.SocketStream, on_load: Callable[[WorkerLink], None]) -> None:
+    def __init__(self, name: str, stream: trio.SocketStream) -> None:
         self.name = name
         self.alive = True
         self.load = 0.0
         self.last_load: Event = {}
-        self._on_load = on_load
         self._stream = stream
         self._ids = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
@@ -183,7 +182,6 @@ class WorkerLink:
         if message.get("ev") == "load":
             self.last_load = message
             self.load = float(message.get("load", 0.0))
-            self._on_load(self)
             return
         listener = self._listeners.get(str(message.get("leg")))
         if listener is None:
@@ -281,13 +279,13 @@ class MediaPool:
         workers: int,
         address: str,
         ports: tuple[int, int],
-        on_load: Callable[[WorkerLink], None] = lambda _: None,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         first, last = ports
         share = (last - first + 1) // workers
         self._ranges = [(first + i * share, first + (i + 1) * share - 1) for i in range(workers)]
         self._address = address
-        self._on_load = on_load
+        self._on_lost = on_lost
         self._names = itertools.count(1)
         self.links: dict[int, WorkerLink] = {}
         self.restarts = 0
@@ -325,6 +323,7 @@ class MediaPool:
             elif task_status is not trio.TASK_STATUS_IGNORED:
                 raise MediaError("no_worker", f"worker {index} did not start")
             self.restarts += 1
+            self._on_lost(f"w{index}")
             delay_s = RESTART_FIRST_S if trio.current_time() - began > 10 else min(delay_s * 2, RESTART_MAX_S)
             await trio.sleep(delay_s)
 
@@ -337,7 +336,7 @@ class MediaPool:
         process = await trio.lowlevel.open_process(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         theirs.close()
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(_non_blocking(ours)))
-        link = WorkerLink(f"w{index}", stream, self._on_load)
+        link = WorkerLink(f"w{index}", stream)
         answered = False
         try:
             async with trio.open_nursery() as nursery:

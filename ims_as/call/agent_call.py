@@ -351,6 +351,7 @@ class AgentCall:
                 self.trace("media", "caller", "media", f"DTMF {event.get('digit')}", at=at)
             case "rtp_timeout" if not self.on_hold and (self.handover is None or not self.handover.is_joined):
                 self.context.metrics.rtp_timeouts.inc()
+                self.context.log.event("RTP_TIMEOUT", call_id=self.record.id)
                 self.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
             case "worker_lost":
                 # re-reservation on another worker is the media issue's; until then the call ends cleanly
@@ -386,6 +387,7 @@ class AgentCall:
         self.record.state = CallState.FILLING
         self.record.failovers += 1
         self.context.metrics.failovers.inc()
+        self.context.log.event("ENGINE_LOST", call_id=self.record.id, url=self.record.engine_url, cause=cause)
         if self.handover is None and self._nursery is not None:
             self._nursery.start_soon(self._fail_over, cause)
 

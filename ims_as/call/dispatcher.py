@@ -36,24 +36,18 @@ class Dispatcher:
 
     def on_invite(self, request: Request, transaction: ServerTransaction) -> None:
         context = self._context
+        if request.max_forwards == 0:
+            self._respond(request, transaction, 483, [])
+            context.metrics.calls.labels(Result.REJECTED.value, "max-forwards").inc()
+            return
+        exemption = self._exemption(request)
+        if exemption is None and (refusal := context.admission.admit(now=context.now())) is not None:
+            self._refuse_overload(request, transaction, refusal)
+            return
         record = self._new_record(request, transaction)
         route = split_route(request, context.is_own_uri)
-        if request.max_forwards == 0:
-            self._refuse(request, transaction, record, 483, Termination(Result.REJECTED, "ims-as", "max-forwards", 483))
-            return
-        token = request.headers.get(BYPASS_HEADER)
-        if token is not None and context.bypass.is_valid_untrusted(token.strip(), request.uri, now=context.wall()):
-            self._pass_on(request, transaction, record, "own-transfer", has_route=bool(route.rest))
-            return
-        if (reason := exempt_reason(request)) is not None:
-            self._pass_on(request, transaction, record, reason, has_route=bool(route.rest))
-            return
-        refusal = context.admission.admit(now=context.now())
-        if refusal is not None:
-            context.metrics.admission_rejected.labels(refusal).inc()
-            headers = [("Retry-After", str(RETRY_AFTER_S)), reason_header(refusal, "overload")]
-            termination = Termination(Result.REJECTED, "ims-as", f"overload-{refusal}", 503)
-            self._refuse(request, transaction, record, 503, termination, headers)
+        if exemption is not None:
+            self._pass_on(request, transaction, record, exemption, has_route=bool(route.rest))
             return
         served = determine_served_user(request, is_own_uri=context.is_own_uri)
         record.served_user, record.session_case = served.uri, served.session_case.name.lower()
@@ -65,6 +59,23 @@ class Dispatcher:
         transaction.owner = call
         assert context.tasks is not None
         context.tasks.start_soon(self._run, call)
+
+    def _exemption(self, request: Request) -> str | None:
+        """Why this INVITE is passed on, whatever our load: it is our own come back, or it is not for an agent."""
+        token = request.headers.get(BYPASS_HEADER)
+        context = self._context
+        if token is not None and context.bypass.is_valid_untrusted(token.strip(), request.uri, now=context.wall()):
+            return "own-transfer"
+        return exempt_reason(request)
+
+    def _refuse_overload(self, request: Request, transaction: ServerTransaction, refusal: str) -> None:
+        """F4: before any work is done, so no record, trace or CDR; the counters tell."""
+        metrics = self._context.metrics
+        metrics.admission_rejected.labels(refusal).inc()
+        metrics.calls.labels(Result.REJECTED.value, f"overload-{refusal}").inc()
+        self._context.log.event("ADMISSION_REJECTED", reason=refusal)
+        headers = [("Retry-After", str(RETRY_AFTER_S)), reason_header(refusal, "overload")]
+        self._respond(request, transaction, 503, headers)
 
     async def _run(self, call: AgentCall) -> None:
         try:
@@ -98,31 +109,19 @@ class Dispatcher:
                 record.orig_ioi = value.strip('"')
         return record
 
-    def _refuse(
-        self,
-        request: Request,
-        transaction: ServerTransaction,
-        record: CallRecord,
-        status: int,
-        termination: Termination,
-        headers: list[tuple[str, str]] | None = None,
-    ) -> None:
-        self._context.endpoint.send_response(transaction, build_response(request, status, headers=headers or []))
-        record.termination = termination
-        self._context.directory.add(record)
-        self._finish(record)
-
     def _pass_on(
         self, request: Request, transaction: ServerTransaction, record: CallRecord, reason: str, *, has_route: bool
     ) -> None:
         if not has_route:
-            termination = Termination(Result.REJECTED, "ims-as", f"{reason}-without-route", 503)
-            self._refuse(request, transaction, record, 503, termination, [reason_header("no-route", reason)])
-            return
-        record.trace.add("decision", "ims-as", "ims-as", f"passed on by its Route: {reason}")
-        self._context.proxy.forward(request, transaction)
-        record.termination = Termination(Result.PASSED_ON, "ims-as", reason, None)
+            self._respond(request, transaction, 503, [reason_header("no-route", reason)])
+            record.termination = Termination(Result.REJECTED, "ims-as", f"{reason}-without-route", 503)
+        else:
+            record.trace.add("decision", "ims-as", "ims-as", f"passed on by its Route: {reason}")
+            record.termination = Termination(Result.PASSED_ON, "ims-as", reason, None)
+            self._context.metrics.passed_on.labels(reason).inc()
         self._context.directory.add(record)
+        if has_route:
+            self._context.proxy.forward(request, transaction)
         self._finish(record)
 
     def _finish(self, record: CallRecord) -> None:
@@ -135,6 +134,17 @@ class Dispatcher:
         termination = record.termination
         assert termination is not None
         context.metrics.count_call(termination)
+        if record.answered_at is not None:
+            context.metrics.call_seconds.observe(record.ended_at - record.answered_at)
+        context.log.event(
+            "CALL_ENDED",
+            call_id=record.id,
+            sip_call_id=record.sip_call_id,
+            result=termination.result.value,
+            by=termination.by,
+            reason=termination.reason,
+            setup_ms=record.setup_ms,
+        )
         context.write_cdr(record.fields())
 
     # ---------------------------------------------------------------- everything else

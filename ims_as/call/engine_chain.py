@@ -91,6 +91,7 @@ class EngineChain:
         if error.code.startswith("engine"):
             context.engines.note_failure(engine.url, error.code, now=now)
             context.metrics.engine_failures.labels(error.code).inc()
+            context.log.event("ENGINE_FAILED", call_id=call.record.id, url=engine.url, cause=error.code)
         call.trace("engine", "media", "engine", error.code, f"{engine.url} {error.detail}")
 
     def _target(self, engine: EngineConfig, timeout_ms: int, *, resume: bool) -> EngineTarget:

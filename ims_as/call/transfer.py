@@ -189,6 +189,7 @@ class Handover:
         if call.record.transfer is not None:
             call.record.transfer |= {"state": "failed", "cause": cause, "failed_at": call.context.wall()}
         call.context.metrics.transfers.labels("failed").inc()
+        call.context.log.event("TRANSFER_FAILED", call_id=call.record.id, cause=cause)
         call.trace("decision", "ims-as", "ims-as", f"handover failed: {cause}")
         call.handover_failed(cause)
 

@@ -234,9 +234,7 @@ class EndpointCore(ABC):
         self.counters.requests_out["ACK"] += 1
         self._route(request, destination, start)
 
-    def _route(
-        self, request: Request, destination: Destination | None, start: Callable[[Flow | str], None]
-    ) -> None:
+    def _route(self, request: Request, destination: Destination | None, start: Callable[[Flow | str], None]) -> None:
         """Call `start` with the flow to the next hop, at once or after a look-up; or, later, with what went wrong."""
         try:
             target = next_hop(request) if destination is None else destination

@@ -296,9 +296,7 @@ class InviteSession:
         if not isinstance(event, ResponseReceived) or event.response.status >= 200:
             self._user_agent.forget(self)
 
-    def _end(
-        self, by: Literal["remote", "local", "timeout", "failure"], request: Request | None, reason: str
-    ) -> None:
+    def _end(self, by: Literal["remote", "local", "timeout", "failure"], request: Request | None, reason: str) -> None:
         if not self.is_terminated:
             self._terminate(Ended(by, request, reason))
 
@@ -486,9 +484,7 @@ class InviteSession:
         content_type: str | None = None,
     ) -> None:
         """Answer a request, inside the callback that brought it."""
-        response = build_response(
-            event.request, status, reason, headers=headers, body=body, content_type=content_type
-        )
+        response = build_response(event.request, status, reason, headers=headers, body=body, content_type=content_type)
         self._endpoint.send_response(event.transaction, response)
 
     def _receive_bye(self, request: Request, transaction: ServerTransaction) -> None:

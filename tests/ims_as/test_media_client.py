@@ -29,7 +29,7 @@ async def scripted_worker(
         sock.setblocking(False)
         streams.append(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
     seen: list[Message] = []
-    link = WorkerLink("w0", streams[0], lambda _: None)
+    link = WorkerLink("w0", streams[0])
 
     async def serve() -> None:
         buffer = b""
