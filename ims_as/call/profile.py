@@ -65,23 +65,22 @@ async def load_profile(client: ShClient | None, served_user: str, server_names: 
     """The profile of the served user, within the client's budget; never raises because of the HSS."""
     if client is None:
         return UserProfile(source="none: no HSS configured")
-    cached = client.cached(served_user)
-    source = "cache"
-    if cached is None:
-        try:
-            cached = await client.fetch(served_user)
-            source = "hss"
-        except ShUserUnknownError:
-            return UserProfile(source="none: the HSS does not know the user")
-        except ShError as error:
-            return UserProfile(source=f"none: {error}")
+    source = "cache" if client.cached(served_user) is not None else "hss"
+    try:
+        found = await client.fetch(served_user)
+    except ShUserUnknownError:
+        return UserProfile(source="none: the HSS does not know the user")
+    except ShError as error:
+        return UserProfile(source=f"none: {error}")
+    if client.cached(served_user) is None:
+        source = "stale"  # the HSS did not answer; what it said once is better than nothing
     settings = ServiceSettings()
-    if cached.service_data:
+    if found.service_data:
         try:
-            settings = parse_service_settings_untrusted(cached.service_data)
+            settings = parse_service_settings_untrusted(found.service_data)
         except ValueError as error:
             source = f"{source}; {error}"
-    return UserProfile(settings, _own_default_handling(cached.ifcs, server_names), cached.scscf_name, source)
+    return UserProfile(settings, _own_default_handling(found.ifcs, server_names), found.scscf_name, source)
 
 
 def _own_default_handling(ifcs: bytes | None, server_names: frozenset[str]) -> DefaultHandling | None:
