@@ -11,14 +11,15 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import click
 
-from ims_as.config import Config, ConfigError, Problem, read_config
+from ims_as.cli_options import EXIT_PROBLEM, fail, load_or_exit, with_config
 from ims_as.config_schema import build_schema, render_config
 from ims_as.errors import ImsAsError
+from ims_as.ifc_tool.commands import ifc_group
 from ims_as.oss.trace import TraceEvent, render_ladder
 
 __all__ = ["COMMAND_GROUP", "PluginGroup", "fetch_call", "main", "render_call"]
@@ -26,15 +27,9 @@ __all__ = ["COMMAND_GROUP", "PluginGroup", "fetch_call", "main", "render_call"]
 COMMAND_GROUP = "ims_as.commands"
 DEFAULT_API = "http://127.0.0.1:8080"
 API_DEADLINE_S = 5.0
-EXIT_PROBLEM = 1
 
 _PLUGIN_ERRORS = (ImportError, AttributeError, SyntaxError, TypeError, ValueError, OSError, RuntimeError)
 """What loading foreign code may raise."""
-
-
-def _fail(text: str) -> NoReturn:
-    click.echo(f"ims-as: {text}", err=True)
-    sys.exit(EXIT_PROBLEM)
 
 
 # --- plug-ins ---------------------------------------------------------------------------------------------------------
@@ -64,42 +59,12 @@ def _load(point: EntryPoint) -> click.Command:
         reason = f"the command {point.name!r} is not available: {error or type(error).__name__}".replace("\n", " ")
         settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
         return click.Command(
-            point.name, callback=lambda: _fail(reason), context_settings=settings, short_help="(not available)"
+            point.name, callback=lambda: fail(reason), context_settings=settings, short_help="(not available)"
         )
     return command
 
 
-# --- configuration ----------------------------------------------------------------------------------------------------
-
-
-def _with_config(command: Any) -> Any:
-    for option in (
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, such as limits.calls=10."
-        ),
-        click.option(
-            "-c", "--config", "path", envvar="IMS_AS_CONFIG", metavar="FILE", help="The YAML file ($IMS_AS_CONFIG)."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _tell(problems: Sequence[Problem], kind: str) -> None:
-    for problem in problems:
-        click.echo(f"{kind}: {problem}", err=True)
-
-
-def _load_or_exit(path: str | None, overrides: Sequence[str], *, needs_file: bool = True) -> Config:
-    if path is None and needs_file:
-        _fail("no configuration: give -c FILE or set IMS_AS_CONFIG")
-    try:
-        config, warnings = read_config(path, overrides=overrides)
-    except ConfigError as error:
-        _tell(error.problems, "error")
-        sys.exit(EXIT_PROBLEM)
-    _tell(warnings, "warning")
-    return config
+# --- the server -------------------------------------------------------------------------------------------------------
 
 
 @click.group(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,10 +74,10 @@ def main() -> None:
 
 
 @main.command()
-@_with_config
+@with_config
 def run(path: str | None, overrides: tuple[str, ...]) -> None:
     """Run the server until SIGTERM or SIGINT."""
-    config = _load_or_exit(path, overrides)
+    config = load_or_exit(path, overrides)
     import trio
 
     from ims_as.app import serve
@@ -138,12 +103,12 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 @main.command()
-@_with_config
+@with_config
 @click.option("--control-fd", type=int, required=True, help="Descriptor of the control channel, a connected socket.")
 @click.option("--name", default="w0", show_default=True, help="Name of the worker in metrics.")
 def media(path: str | None, overrides: tuple[str, ...], control_fd: int, name: str) -> None:
     """Run one media worker with the configuration's address and ports."""
-    config = _load_or_exit(path, overrides)
+    config = load_or_exit(path, overrides)
     from media.worker import main as work
 
     arguments = ["--control-fd", str(control_fd), "--address", config.media.address]
@@ -156,18 +121,18 @@ def config_group() -> None:
 
 
 @config_group.command()
-@_with_config
+@with_config
 def check(path: str | None, overrides: tuple[str, ...]) -> None:
     """Print every problem and warning; exit status 1 when the file cannot be used."""
-    _load_or_exit(path, overrides)
+    load_or_exit(path, overrides)
     click.echo(f"{path}: ok")
 
 
 @config_group.command()
-@_with_config
+@with_config
 def show(path: str | None, overrides: tuple[str, ...]) -> None:
     """Print the effective configuration; of secrets only where they come from."""
-    click.echo(render_config(_load_or_exit(path, overrides, needs_file=False)), nl=False)
+    click.echo(render_config(load_or_exit(path, overrides, needs_file=False)), nl=False)
 
 
 @config_group.command()
@@ -218,7 +183,7 @@ def render_call(call: dict[str, Any], *, width: int, messages: bool = False) -> 
 
 
 @main.command()
-@_with_config
+@with_config
 @click.argument("call_id")
 @click.option("--api", envvar="IMS_AS_API", metavar="URL", help=f"The server's API ($IMS_AS_API, or {DEFAULT_API}).")
 @click.option("--width", type=click.IntRange(40, 400), help="Characters per line; default: the terminal's.")
@@ -228,14 +193,14 @@ def trace(
 ) -> None:
     """Draw the ladder of one call; CALL_ID is ours or a SIP Call-ID."""
     if api is None:
-        api = f"http://{_load_or_exit(path, overrides).api.listen}" if path is not None else DEFAULT_API
+        api = f"http://{load_or_exit(path, overrides).api.listen}" if path is not None else DEFAULT_API
     try:
         call = fetch_call(api, call_id)
         drawn = render_call(
             call, width=width or min(shutil.get_terminal_size((100, 24)).columns, 120), messages=messages
         )
     except (ImsAsError, ValueError) as error:
-        _fail(str(error))
+        fail(str(error))
     click.echo(drawn, nl=False)
 
 
@@ -278,7 +243,7 @@ def call(
         )
         report = call_from_terminal(plan, proxy=proxy, play=play, record=record)
     except (ImsAsError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     click.echo(format_report(report, as_json=as_json))
     sys.exit(0 if report.status == 200 else EXIT_PROBLEM)
 
@@ -288,3 +253,8 @@ def _split_header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or not value.strip():
         raise ImsAsError(f"--header {text!r}: expected NAME:VALUE")
     return name.strip(), value.strip()
+
+
+# --- commands with a module of their own ------------------------------------------------------------------------------
+
+main.add_command(ifc_group)

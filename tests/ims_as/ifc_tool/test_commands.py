@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ims_as.cli import main
+from tests.ims_as.ifc_tool.documents import IDENTITY, INVITE, REGISTER, SAFE, VECTORS, criterion, ifcs
+
+INVITES = [str(path) for path in sorted((VECTORS / "isc").glob("0[1-4]-*.sip"))]
+SUBSCRIPTION = str(VECTORS / "ifc/subscription.xml")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMS_AS_CONFIG", raising=False)
+
+
+def ifc(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, ["ifc", *arguments], input=stdin)
+
+
+def test_lint_ends_with_1_for_errors_only(tmp_path: Path):
+    result = ifc("lint", "-", stdin=ifcs(criterion(INVITE, *SAFE)))
+    assert (result.exit_code, result.stdout) == (0, "<stdin>: no findings\n")
+    warned = ifc("lint", "-", stdin=ifcs(criterion(INVITE)))
+    assert warned.exit_code == 0
+    assert "0 error, 1 warning, 0 info" in warned.stdout
+    bad = tmp_path / "bad.xml"
+    bad.write_bytes(ifcs(criterion(REGISTER, handling=1)))
+    result = ifc("lint", str(bad))
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{bad}:2: error register-terminated: priority 1: ")
+
+
+def test_lint_for_machines_compares_with_the_configuration():
+    result = ifc("lint", "--json", "--set", f"identity={IDENTITY}", SUBSCRIPTION)
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert found["counts"]["error"] == 1
+    rules = {finding["rule"]: finding["severity"] for finding in found["findings"]}
+    assert (rules["foreign-server"], rules["register-terminated"]) == ("info", "error")
+
+
+def test_a_configuration_that_is_none_is_a_usage_error(tmp_path: Path):
+    (tmp_path / "as.yaml").write_text("identity: [")
+    assert ifc("lint", "-c", str(tmp_path / "as.yaml"), SUBSCRIPTION).exit_code == 2
+    assert ifc("lint", str(tmp_path / "missing.xml")).exit_code == 2
+
+
+def test_explain_tells_trigger_by_trigger():
+    result = ifc("explain", SUBSCRIPTION, INVITES[0])
+    assert result.exit_code == 0
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert lines[0].endswith("TERMINATING_REGISTERED (P-Served-User)")
+    assert "✓ priority 3: sip:term@ai-as.example.net:5060;transport=tcp matches" in lines
+    assert "✗ priority 20: sip:tas.example.net does not match" in lines
+    assert "✓ SDP line m matches ^audio  – m=audio 40000 RTP/AVP 96 8 0 101" in lines
+
+
+def test_explain_for_machines():
+    explained = json.loads(ifc("explain", "--json", SUBSCRIPTION, INVITES[2]).stdout)
+    assert explained["session_case"] == "TERMINATING_UNREGISTERED"
+    assert [each["matches"] for each in explained["criteria"]] == [False, False, True]
+    assert explained["criteria"][0]["groups"][2]["triggers"][1]["holds"] is False
+
+
+def test_the_session_case_must_be_known_when_it_counts():
+    asks = ifcs(criterion(INVITE, "<SessionCase>1</SessionCase>"))
+    (unmarked,) = (VECTORS / "isc").glob("07-*.sip")
+    result = ifc("explain", "-", str(unmarked), stdin=asks)
+    assert result.exit_code == 2
+    assert "--session-case" in result.stderr
+    told = ifc("explain", "--json", "--session-case", "terminating-registered", "-", str(unmarked), stdin=asks)
+    assert json.loads(told.stdout)["criteria"][0]["matches"] is True
+    assert ifc("explain", "-", str(unmarked), stdin=ifcs(criterion(INVITE))).exit_code == 0
+
+
+def test_simulate_lists_the_servers_of_each_message():
+    rows = json.loads(ifc("simulate", "--json", SUBSCRIPTION, *INVITES).stdout)
+    visited = [[each["server_name"] for each in row["application_servers"]] for row in rows]
+    assert visited == [
+        ["sip:term@ai-as.example.net:5060;transport=tcp"],
+        ["sip:term@ai-as.example.net:5060;transport=tcp"],
+        ["sip:tas.example.net"],
+        # group 2 asks for the session case or for no Priority header: this one has none
+        ["sip:term@ai-as.example.net:5060;transport=tcp"],
+    ]
+
+
+def test_simulate_prints_a_table():
+    only_messages = ifcs(criterion("<Method>MESSAGE</Method>"))
+    lines = ifc("simulate", "-", INVITES[0], stdin=only_messages).stdout.splitlines()
+    assert lines[1].split() == ["message", "request", "session", "case", "application", "servers"]
+    assert lines[3].split()[-2:] == ["terminating_registered", "none"]
+    assert "MESSAGE" not in ifc("simulate", SUBSCRIPTION, *INVITES).stdout
+
+
+def test_a_file_that_is_no_request_is_named():
+    (response,) = (VECTORS / "isc").glob("17-*.sip")
+    result = ifc("simulate", SUBSCRIPTION, str(response))
+    assert result.exit_code == 2
+    assert str(response) in result.stderr
+    assert ifc("simulate", str(response), INVITES[0]).exit_code == 2
+
+
+def test_render_writes_what_lint_accepts(tmp_path: Path):
+    description = tmp_path / "agent.yaml"
+    description.write_text("criteria: [{priority: 1, server: 'sip:as', all: [{method: MESSAGE}]}]\n")
+    target = tmp_path / "agent.xml"
+    assert ifc("render", "-o", str(target), str(description)).exit_code == 0
+    assert ifc("lint", str(target)).stdout == f"{target}: no findings\n"
+    template = ifc("render", "--format", "pyhss", str(description)).stdout
+    assert "{{ iFC_vars['msisdn'] }}" in template
+    as_json = json.loads(ifc("render", "--json", str(description)).stdout)
+    assert as_json == {"format": "xml", "content": target.read_text()}
+
+
+def test_render_refuses_with_every_problem():
+    result = ifc("render", "-", stdin=b"criteria: [{priority: x, server: y}]")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: criteria[0].priority: expected a whole number from 0, not 'x'",
+        "error: criteria[0].server: expected a SIP URI, not 'y'",
+    ]
+    found = json.loads(ifc("render", "--json", "-", stdin=b"criteria: []").stdout)
+    assert found["problems"][0]["path"] == "criteria"
+    assert ifc("render", "-", stdin=b"\xff").exit_code == 1
