@@ -84,7 +84,7 @@ def lab(prefix: str, keep: Path | None) -> None:
 
 
 async def _run_lab(prefix: str, directory: Path) -> None:
-    from conformance.lab.network import ALICE, ANNA, Lab
+    from conformance.lab.network import ALICE, ANNA, PHONE_ANSWERS_AFTER_S, Lab
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -95,7 +95,7 @@ async def _run_lab(prefix: str, directory: Path) -> None:
             click.echo(f"HSS           {addresses.hss}:3868")
             click.echo(f"ims-as        sip:{addresses.ims_as}:5060, API {addresses.api_url}")
             click.echo(f"voice agent   {addresses.engine_url}")
-            click.echo(f"legacy phone  sip:{addresses.phone}:5060, answers after 1 s")
+            click.echo(f"legacy phone  sip:{addresses.phone}:5060, answers after {PHONE_ANSWERS_AFTER_S} s")
             click.echo(f"logs          {directory}")
             click.echo("Ctrl-C ends everything.")
             async for _ in signals:

@@ -275,7 +275,7 @@ class Scenario(ABC):
                 await trio.sleep(POLL_S)
             self.detail = found
         if isinstance(own := self.detail.get("ttfb_ms"), int | float):
-            self.measure("The same as ims-as measures it, first answer", own / 1000)
+            self.measure("Time to first byte as ims-as measures it, first answer", own / 1000)
 
     @staticmethod
     def _recognise(judged: Judged) -> None:
