@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -221,8 +222,8 @@ def test_subscription_without_frame(inner: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_bytes_raise_nothing_else(document: bytes) -> None:
-    with pytest.raises(IfcError):
-        parse_criteria_untrusted(document)
+    with contextlib.suppress(IfcError):
+        assert not parse_criteria_untrusted(document).criteria
 
 
 @settings(max_examples=300, deadline=None)

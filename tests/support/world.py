@@ -137,7 +137,8 @@ class Engine:
     async def _handle(self, connection: ServerConnection) -> None:
         self.connections.append(connection)
         try:
-            async for message in connection:
+            while True:
+                message = await connection.recv()
                 if isinstance(message, bytes):
                     self.audio_bytes += len(message)
                     if self.echo:
