@@ -15,7 +15,15 @@ from conformance.lab.scenario import RELEASE_LIMIT_S, TRANSCRIPTS, Judged, Scena
 from conformance.lab.ue import PhoneCall
 from conformance.lab.words import count_right_words
 
-__all__ = ["Answered", "EngineDies", "EngineDown", "EngineHangs", "EngineRefusesTerminated", "Transferred"]
+__all__ = [
+    "INTELLIGIBLE",
+    "Answered",
+    "EngineDies",
+    "EngineDown",
+    "EngineHangs",
+    "EngineRefusesTerminated",
+    "Transferred",
+]
 
 CARDS = ("cards-005.wav", "cards-001.wav", "cards-003.wav", "cards-004.wav")
 INTELLIGIBLE = 0.8

@@ -10,6 +10,7 @@ import soxr
 
 from conformance.lab import pcmu
 from conformance.lab.conversation import reply_to
+from conformance.lab.scenarios import INTELLIGIBLE
 from conformance.lab.speech import (
     FRAME_SAMPLES,
     GRAMMAR_ANSWER,
@@ -79,7 +80,8 @@ def test_the_spoken_answers_are_intelligible_over_the_telephone():
         n_words += len(text.split())
         n_right += count_right_words(text, heard)
     assert n_words == 27
-    assert n_right >= 25
+    # espeak-ng varies its voice at random: 23 to 27 in 25 trials, 25 as a rule
+    assert n_right >= INTELLIGIBLE * n_words
 
 
 def test_utterance_is_trimmed_to_its_speech():
