@@ -1,10 +1,12 @@
 """The media plane alone: a worker bridges the load generator's callers to its echo engine, without any SIP.
 
-    python -m bench.media_direct 300 [--windows 3] [--window 5] [--floor] [--rate 16000]
+    python -m bench.media_direct 300 [--windows 3] [--window 5] [--floor] [--rate 16000] [--hog 2] [--stall 0.2]
 
 Starts ``loadgen`` and one worker, opens N legs over the control channel, and prints one JSON line per measuring window
 and the medians.  With ``--floor`` the C bridge ``floor -c`` is measured first in the same way, and the ratio is shown:
-the machine's speed changes, the ratio within one run hardly does.
+the machine's speed changes, the ratio within one run hardly does.  With ``--hog K`` so many busy processes share the
+bridge's core during the second window, and with ``--stall S`` the bridge is stopped for S seconds at its beginning; the
+windows after it show whether delay stays.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +83,9 @@ def pinned(core: str, command: list[str], realtime: bool) -> list[str]:
     priority = []
     if os.geteuid() == 0:
         # BENCH_SUT_SCHED=rr keeps the other work of the machine off the core: for finding the highest number of calls
-        bridge = ["chrt", "-r", "5"] if os.environ.get("BENCH_SUT_SCHED") == "rr" else ["nice", "-n", "-15"]
+        # and BENCH_SUT_SCHED=other leaves the bridge no better than the hogs
+        schedules = {"rr": ["chrt", "-r", "5"], "other": []}
+        bridge = schedules.get(os.environ.get("BENCH_SUT_SCHED", ""), ["nice", "-n", "-15"])
         priority = ["chrt", "-f", "10"] if realtime else bridge
     return ["taskset", "-c", core, *priority, *command]
 
@@ -109,18 +115,39 @@ class LoadGenerator:
         self.process.wait(5)
 
 
+@contextmanager
+def hogs(count: int, seconds: float) -> Iterator[None]:
+    """Busy processes on the bridge's core, at normal priority; they end by themselves too."""
+    command = ["taskset", "-c", "0", "timeout", str(seconds + 1), sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.terminate()  # timeout passes it on
+            process.wait(5)
+
+
 def measure(
     generator: LoadGenerator, pid: int, calls: int, options: argparse.Namespace, name: str
 ) -> list[dict[str, Any]]:
     results = []
-    for _ in range(options.windows):
+    for number in range(options.windows):
+        n_hogs = options.hog if number == 1 else 0
         before, started = cpu_s(pid), time.monotonic()
-        line = generator.window(options.window)
+        if number == 1 and options.stall:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(options.stall)
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(options.recovery)
+        with hogs(n_hogs, options.window):
+            line = generator.window(options.window)
         spent, took = cpu_s(pid) - before, time.monotonic() - started
         missing = max(0.0, 100 * (1 - line["rtp_rx_ratio"]))
         result = {
             "what": name,
             "calls": calls,
+            "hogs": n_hogs,
             "cpu_ms_per_call_s": round(1000 * spent / took / calls, 4),
             "cpu_pct": round(100 * spent / took, 1),
             "bad_pct": round(line["late20_pct"] + missing, 3),
@@ -209,7 +236,8 @@ def run_worker(calls: int, options: argparse.Namespace, work: Path) -> list[dict
 
 def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Windows in which the generator itself stood still say nothing about lateness."""
-    steady = [r for r in results if not r["stalled"]] or results
+    quiet = [r for r in results if not r["hogs"]] or results
+    steady = [r for r in quiet if not r["stalled"]] or quiet
 
     def latency(key: str) -> dict[str, float]:
         known = [r[key] for r in steady if r[key]]
@@ -237,6 +265,9 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=16000, help="of the engine")
     parser.add_argument("--codec", default="PCMU")
     parser.add_argument("--floor", action="store_true", help="measure the C floor too")
+    parser.add_argument("--hog", type=int, default=0, help="busy processes on the bridge's core in window 2")
+    parser.add_argument("--stall", type=float, default=0, help="seconds for which the bridge is stopped")
+    parser.add_argument("--recovery", type=float, default=1, help="seconds between the stall and window 2")
     parser.add_argument("--python", action="append", default=[], help="option for the worker's interpreter")
     parser.add_argument("-v", "--verbose", action="store_true")
     options = parser.parse_args()
@@ -247,9 +278,7 @@ def main() -> int:
             summaries.append(medians(run_floor(options.calls, options, work)))
         summaries.append(medians(run_worker(options.calls, options, work)))
     if options.floor:
-        summaries[-1]["floor_ratio"] = round(
-            summaries[1]["cpu_ms_per_call_s"] / summaries[0]["cpu_ms_per_call_s"], 3
-        )
+        summaries[-1]["floor_ratio"] = round(summaries[1]["cpu_ms_per_call_s"] / summaries[0]["cpu_ms_per_call_s"], 3)
     for summary in summaries:
         print(json.dumps(summary))
     return 0

@@ -399,8 +399,9 @@ class Director:
         number, table, row = self._plane.bank_of(rate_hz), self._table, leg.row
         if leg.playout is not None:
             leg.playout.clear()
-        for column in (table.read, table.write, table.queued, table.played, table.window, table.low_water):
+        for column in (table.read, table.write, table.queued, table.played, table.window, table.low_water, table.owed):
             column[row] = 0
+        table.arrived[row] = -NEVER
         table.mark_at[row] = NEVER
         table.play_bank[row] = number
         self._plane.banks[number].reset(row)

@@ -17,8 +17,12 @@ Backlog
 Silence that had to be sent because the engine's audio was late (a stall on either side) is delay if the audio then
 goes on where it was.  It is remembered (``inserted``); when the queue has since not run below some depth for a second
 and the engine does not send ahead of time, that depth is surplus: silent frames are left out first, and after
-`PATIENCE` seconds loud ones too, so that delay does not stay.  After a stall of ours longer than `CATCH_UP_TICKS` the
-missed turns are left out rather than sent in a burst.
+`PATIENCE` seconds loud ones too, so that delay does not stay.
+
+After a stall of ours longer than `CATCH_UP_TICKS` the missed turns are left out rather than sent in a burst.  The audio
+of a real-time engine that should have gone in them, or in place of silence sent right after a stall, is ``owed``: as
+much is dropped as soon as it is there, silent or not, so that the delay is gone with the stall and nobody works through
+what nobody waits for.  An engine that is ahead of real time loses nothing: its party hears a pause.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from numpy.typing import NDArray
 
 from media import g711
 from media.leg import Leg
-from media.playout import PlayoutBank
+from media.playout import RING_FRAMES, PlayoutBank, ahead_ticks
 from media.rtp import PacketBlock, build_rtp
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TAIL_SAMPLES, LegTable, Source
 
@@ -43,10 +47,17 @@ WINDOW_FRAMES: Final = 50
 PATIENCE: Final = 2
 PAUSE_FRAMES: Final = 50
 """Silence of a second is a pause of the engine, not its lateness."""
+AHEAD_TICKS: Final = 12
+"""An engine that is more than 60 ms ahead of real time does it on purpose; less is jitter."""
+OWED_TICKS: Final = 100
+"""What comes later than half a second after a stall is not the stall's doing."""
 UNKNOWN: Final = 1 << 20
 SILENT_PEAK: Final = 200
 """-44 dBov: leaving out such a frame is not heard."""
 
+REFILL_FRAMES: Final = RING_FRAMES // 2
+"""The ring is filled up from what waits behind it when it is half empty, not for each frame."""
+_ONE: Final = np.ones(1, np.int64)
 _RAMP: Final = np.linspace(0, 1, TAIL_SAMPLES, dtype=np.float32)
 
 
@@ -77,6 +88,9 @@ class Downlink:
         self._user = user
         self._batch = batch_rows
         self._packets = PacketBlock(batch_rows, FRAME_SAMPLES)
+        self._rates = np.array([bank.rate_hz for bank in banks])
+        self._frames = np.array([bank.frame for bank in banks])
+        self._owed_until = 0
 
     def start(self, row: int, tick: int) -> None:
         """The leg may send from now on; its turn is spread over the four sub-ticks."""
@@ -96,14 +110,13 @@ class Downlink:
 
     def _send(self, rows: NDArray[np.intp], tick: int) -> None:
         table = self._table
-        if tick - int(table.due[rows].min()) >= CATCH_UP_TICKS:
-            self._leave_out_missed(rows, tick)
         if table.event[rows].any():
             self._send_events(rows[table.event[rows]])
             rows = rows[~table.event[rows]]
-        if table.bulk[rows].any():
-            self._refill(rows[table.bulk[rows]], tick)
         depth = table.write[rows] - table.read[rows]
+        if table.bulk[rows].any():
+            self._refill(rows[table.bulk[rows] & (depth <= REFILL_FRAMES)], tick)
+            depth = table.write[rows] - table.read[rows]
         has_audio = depth > 0
         if not has_audio.all():
             late = ~has_audio & (table.source[rows] == Source.ENGINE) & (table.postponed[rows] < MAX_POSTPONED)
@@ -121,19 +134,58 @@ class Downlink:
         is_busy = has_audio | clip | (table.source[rows] != Source.SILENCE)
         silent, busy = rows[~is_busy], rows[is_busy]
         if len(silent):
-            self._send_silence(silent)
+            self._send_silence(silent, tick)
         if len(busy):
             self._send_audio(busy, rows[has_audio], tick, rows[clip])
 
-    def _leave_out_missed(self, rows: NDArray[np.intp], tick: int) -> None:
-        """After a long stall: the turns that were missed do not come back, their timestamps pass."""
+    def leave_out_missed(self, tick: int) -> None:
+        """After a long stall: the turns that were missed do not come back, their timestamps pass.
+
+        To be called before what the engines sent in the stall is taken.
+        """
         table = self._table
-        behind = tick - table.due[rows]
-        missed = np.where(behind >= CATCH_UP_TICKS, behind // FRAME_TICKS, 0)
+        rows = np.flatnonzero(tick - table.due[: table.high] >= CATCH_UP_TICKS)
+        if not len(rows):
+            return
+        missed = (tick - table.due[rows]) // FRAME_TICKS
         self._skip(rows, missed)
         table.due[rows] += missed * FRAME_TICKS
         table.inserted[rows] += missed.astype(np.int32)
-        self._restart_window(rows[missed > 0])
+        self._restart_window(rows)
+        is_owed = (table.source[rows] == Source.ENGINE) & ~self._is_ahead(rows, tick)
+        table.owed[rows[is_owed]] += missed[is_owed].astype(np.int32)
+        self._owed_until = tick + OWED_TICKS
+
+    def drop_owed(self, tick: int) -> None:
+        """Drops the audio whose turn a stall took, all but the newest frame, as far as it is there."""
+        if not self._owed_until:
+            return
+        table = self._table
+        if tick >= self._owed_until:
+            table.owed[:] = 0
+            self._owed_until = 0
+            return
+        depth = table.write[: table.high] - table.read[: table.high]
+        rows = np.flatnonzero((table.owed[: table.high] > 0) & (depth > 1))
+        if not len(rows):
+            return
+        rows = rows[~self._is_ahead(rows, tick)]
+        n_frames = np.minimum(depth[rows] - 1, table.owed[rows])
+        table.owed[rows] -= n_frames.astype(np.int32)
+        self._drop(rows, n_frames)
+
+    def _drop(self, rows: NDArray[np.intp], n_frames: NDArray[np.int64]) -> None:
+        """The oldest frames count as played and are not heard."""
+        table = self._table
+        table.read[rows] += n_frames
+        table.played[rows] += n_frames * self._frames[table.play_bank[rows]]
+        table.trimmed[rows] += n_frames
+        table.inserted[rows] = np.maximum(table.inserted[rows] - n_frames, 0)
+        table.jumped[rows] = True
+
+    def _is_ahead(self, rows: NDArray[np.intp], tick: int) -> NDArray[np.bool_]:
+        table = self._table
+        return ahead_ticks(table, rows, self._rates[table.play_bank[rows]], tick) > AHEAD_TICKS
 
     def _skip(self, rows: NDArray[np.intp], frames: NDArray[np.int64]) -> None:
         table = self._table
@@ -154,13 +206,20 @@ class Downlink:
             ):
                 queue.flush_partial()
 
-    def _send_silence(self, rows: NDArray[np.intp]) -> None:
+    def _owe_one(self, rows: NDArray[np.intp], tick: int) -> None:
+        """Silence goes in place of audio: when we were late, that is our doing."""
+        if self._table.lost_ticks:
+            self._table.owed[rows] += 1
+            self._owed_until = tick + OWED_TICKS
+
+    def _send_silence(self, rows: NDArray[np.intp], tick: int) -> None:
         table = self._table
         payload = np.broadcast_to(g711.SILENCE[table.codec[rows]][:, None], (len(rows), FRAME_SAMPLES))
         # back to the nominal time, one sub-tick per frame, now that nobody hears it
         drift = table.nominal[rows] - table.due[rows]
         table.due[rows] += np.sign(drift)
         table.inserted[rows] += 1
+        self._owe_one(rows, tick)
         self._finish(rows, payload)
 
     def _send_audio(
@@ -190,7 +249,7 @@ class Downlink:
                     if ended:
                         self._user.clip_ended(leg)
         after = table.source[rows]
-        changed = before != after
+        changed = (before != after) | table.jumped[rows]
         if changed.any():
             self._change_source(rows, line, before, after, changed, tick)
         table.tail[rows] = line[:, -TAIL_SAMPLES:]
@@ -210,10 +269,13 @@ class Downlink:
         table = self._table
         tail = table.tail[rows[changed]]
         line[changed, :TAIL_SAMPLES] = line[changed, :TAIL_SAMPLES] * _RAMP + tail[:, ::-1] * (1 - _RAMP)
+        table.jumped[rows] = False
+        changed &= before != after
         table.marker[rows[changed & (before == Source.SILENCE)]] = True
         silenced = rows[(after == Source.SILENCE) & (before == Source.ENGINE)]
         table.underruns[silenced] += 1
         table.inserted[silenced] = 1
+        self._owe_one(silenced, tick)
         heard = rows[changed & (after == Source.ENGINE)]
         table.inserted[heard[table.inserted[heard] > PAUSE_FRAMES]] = 0
         self._restart_window(heard)
@@ -267,7 +329,10 @@ class Downlink:
         room = MAX_EARLY - (table.nominal[rows] - table.due[rows])
         earlier = np.where((wait < FRAME_TICKS) & (wait > 0), np.minimum(wait, room), 0)
         table.due[rows] -= np.maximum(earlier, 0)
-        surplus = np.where((low < UNKNOWN) & (table.burst_until[rows] < tick), low, 0)
+        ahead = ahead_ticks(table, rows, self._rates[table.play_bank[rows]], tick)
+        # forgiven by 5 ms a second, so that neither clocks that differ nor a late first frame make delay that stays
+        table.clock[rows[ahead > 0]] -= 1
+        surplus = np.where((low < UNKNOWN) & (ahead <= AHEAD_TICKS), low, 0)
         patience = np.where(surplus > 0, table.patience[rows] + 1, 0)
         is_loud = (patience > PATIENCE) & (table.inserted[rows] > 0)
         table.patience[rows] = patience
@@ -285,11 +350,8 @@ class Downlink:
                 continue
             frame = bank.ring[row, int(table.read[row]) % bank.ring.shape[1]]
             if table.trim_loud[row] or int(np.abs(frame.astype(np.int32)).max()) < SILENT_PEAK:
-                table.read[row] += 1
-                table.played[row] += bank.frame
-                table.trimmed[row] += 1
                 table.to_trim[row] -= 1
-                table.inserted[row] = max(0, int(table.inserted[row]) - 1)
+                self._drop(np.array([row]), _ONE)
 
     def _finish(self, rows: NDArray[np.intp], payload: NDArray[np.uint8]) -> None:
         """Headers, counters, the next turn; hands the packets over."""
@@ -309,6 +371,7 @@ class Downlink:
         overdue = due - nominal >= FRAME_TICKS
         if overdue.any():
             self._skip(rows[overdue], np.ones(int(overdue.sum()), np.int64))
+            table.inserted[rows[overdue]] += 1
         self._user.send_packets(rows, packets.views)
 
     def _send_events(self, rows: NDArray[np.intp]) -> None:

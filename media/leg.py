@@ -266,6 +266,7 @@ class Leg:
             "engine_frames": int(table.frames_up[row]),
             "engine_dropped_frames": counters.engine_dropped_frames,
             "underruns": int(table.underruns[row]),
+            "stale_ms": int(table.stale[row]) * FRAME_TICKS * TICK_MS,
             "trimmed_ms": int(table.trimmed[row]) * FRAME_TICKS * TICK_MS,
             "skipped_ms": int(table.skipped[row]) * FRAME_TICKS * TICK_MS,
             "send_errors": counters.send_errors,

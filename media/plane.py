@@ -22,18 +22,21 @@ from media.engines.session import EngineSession
 from media.engines.ws import FrameBlock
 from media.leg import Leg
 from media.playout import ENGINE_RATES_HZ, RING_FRAMES, PlayoutBank
-from media.table import LegTable
+from media.table import FRAME_TICKS, LegTable
 from media.uplink import BATCH_ROWS, ReceiveBlock, Uplink
 
 __all__ = ["LegObserver", "MediaPlane"]
 
 ENGINE_BLOCK_BYTES: Final = 4096 + 64
-"""Room for six 20 ms frames at 16 kHz, two at 48 kHz, so that catching up after a stall stays columnar; what fills the
-row is read on by the session."""
-LATE_PASSES: Final = 32
-"""After a stall each socket is read so often, which is 640 ms of packets."""
+"""Room for six 20 ms frames at 16 kHz, two at 48 kHz: reading stops at a frame's end, so that catching up after a stall
+stays columnar."""
+LATE_ROUNDS: Final = 32
+"""After a stall each party's socket is read so often in a pass, which is 640 ms of packets."""
+LATE_ENGINE_ROUNDS: Final = 12
+"""After a stall each engine's connection is read so often in a pass, which is at least half a second of audio."""
 
 Receive = Callable[[memoryview], int]
+ReceiveSome = Callable[[memoryview, int], int]
 Send = Callable[[memoryview], int]
 
 
@@ -82,7 +85,7 @@ class MediaPlane:
         self._rtp_send: list[Send] = [_nowhere] * capacity
         self._engine_row: dict[int, int] = {}
         self._engine_fd: dict[int, int] = {}
-        self._engine_receive: dict[int, Receive] = {}
+        self._engine_receive: dict[int, tuple[ReceiveSome, int]] = {}
         self._engine_send: list[Send] = [_nowhere] * capacity
         self._engine_block = ReceiveBlock(BATCH_ROWS, ENGINE_BLOCK_BYTES)
         self._frame_header = np.array([_header_of(bank.frame_bytes) for bank in self.banks], np.uint32)
@@ -123,7 +126,8 @@ class MediaPlane:
         fd = sock.fileno()
         self._engine_row[fd] = row
         self._engine_fd[row] = fd
-        self._engine_receive[fd] = sock.recv_into
+        size = 4 + self.banks[bank].frame_bytes
+        self._engine_receive[fd] = sock.recv_into, ENGINE_BLOCK_BYTES // size * size
         self._sessions[row] = session
         self._engine_send[row] = sock.send
         self.banks[bank].reset(row)
@@ -156,12 +160,22 @@ class MediaPlane:
     def run(self, tick: int, late_ticks: int) -> None:
         """One pass; ``late_ticks`` sub-ticks were lost before it, so that sockets may hold more than one packet."""
         self.tick = tick
-        self.table.late_ticks = late_ticks
-        passes = LATE_PASSES if late_ticks else 1
-        while passes and self._receive_rtp(tick):
-            passes -= 1
+        self.table.note_lost(tick, late_ticks)
+        if late_ticks >= FRAME_TICKS:
+            self.uplink.begin_catch_up(late_ticks)
+        is_late = late_ticks > 0 or self.uplink.is_catching_up
+        polls = LATE_ROUNDS * (1 + len(self._rtp_row) // BATCH_ROWS) if is_late else 1
+        while polls and self._receive_rtp(tick):
+            polls -= 1
+        if polls:
+            self.uplink.end_catch_up()
         self.uplink.handle_timers(tick)
-        self._receive_engines(tick)
+        self.downlink.leave_out_missed(tick)
+        rounds = LATE_ENGINE_ROUNDS * (1 + len(self._engine_row) // BATCH_ROWS) if late_ticks else 1
+        while rounds and self._receive_engines(tick):
+            self.downlink.drop_owed(tick)
+            rounds -= 1
+        self.downlink.drop_owed(tick)
         self.downlink.send_due(tick)
 
     def _receive_rtp(self, tick: int) -> bool:
@@ -186,10 +200,12 @@ class MediaPlane:
             self.uplink.receive_untrusted(np.array(rows), np.array(lengths), tick)
         return True
 
-    def _receive_engines(self, tick: int) -> None:
+    def _receive_engines(self, tick: int) -> bool:
+        """Reads once from each engine that sent something; whether there may be more."""
         ready = self.engine_poll.poll(0, BATCH_ROWS)
         if not ready:
-            return
+            return False
+        more = len(ready) == BATCH_ROWS
         views, row_of, receive = self._engine_block.views, self._engine_row, self._engine_receive
         rows: list[int] = []
         lengths: list[int] = []
@@ -206,18 +222,21 @@ class MediaPlane:
             if not session.is_columnar:
                 session.receive_ready()
                 continue
+            receive_some, most = receive[fd]
             try:
-                n = receive[fd](views[place])
+                n = receive_some(views[place], most)
             except BlockingIOError:
                 continue
             except OSError:
                 session.receive_ready()
                 continue
+            more |= n == most
             rows.append(row)
             lengths.append(n)
             place += 1
         if rows:
             self._take_engine_frames(np.array(rows), np.array(lengths), tick)
+        return more
 
     def _take_engine_frames(self, rows: NDArray[np.intp], lengths: NDArray[np.intp], tick: int) -> None:
         """Whole 20 ms frames go to the rings as columns; everything else to the sessions."""
@@ -246,7 +265,7 @@ class MediaPlane:
             length = int(lengths[i])
             try:
                 session.receive_untrusted(self._engine_block.views[i][:length])
-                if length == ENGINE_BLOCK_BYTES:
+                if length > ENGINE_BLOCK_BYTES // 2:  # much more than real time: by the session, in larger pieces
                     session.receive_ready()
             except Exception as error:  # the guard: one engine's unforeseen message must not end the other calls
                 self.guarded += 1

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.resample import LINE_RATE_HZ, Downsampler, Upsampler
-from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, LegTable, Source
+from media.table import FRAME_SAMPLES, NEVER, TICK_MS, LegTable, Source
 
-__all__ = ["ENGINE_RATES_HZ", "MAX_QUEUED_S", "RING_FRAMES", "Mark", "PlayoutBank", "PlayoutQueue"]
+__all__ = ["ENGINE_RATES_HZ", "MAX_QUEUED_S", "RING_FRAMES", "Mark", "PlayoutBank", "PlayoutQueue", "ahead_ticks"]
 
 ENGINE_RATES_HZ: Final = (8000, 16000, 24000, 48000)
 RING_FRAMES: Final = 24
@@ -31,9 +31,9 @@ MAX_QUEUED_S: Final = 120
 """An engine may be so far ahead; what it sends beyond is dropped and counted (nobody listens for two minutes to an
 answer that could not be cleared, and a leg's memory stays bounded)."""
 MAX_MARKS: Final = 256
-BURST_FRAMES: Final = 3
-"""More in one sub-tick than this, and than what a stall explains, means that the engine sends ahead of time."""
-BURST_TICKS: Final = 400
+TICKS_PER_S: Final = 1000 // TICK_MS
+PAUSE_TICKS: Final = 200
+"""An engine that sent nothing for a second starts anew; what comes sooner is part of what it is saying."""
 
 
 @attrs.frozen(slots=True)
@@ -105,7 +105,7 @@ class PlayoutBank:
         self.ring[rows, write % RING_FRAMES] = frames
         table.write[rows] = write + 1
         table.queued[rows] += self.frame
-        note_arrival(table, rows, tick)
+        note_arrival(table, rows, self.frame, self.rate_hz, tick)
 
     def _rewound(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Where ``rows`` write next; empty queues begin at 0 again."""
@@ -126,8 +126,27 @@ class PlayoutBank:
         return taken
 
 
-def note_arrival(table: LegTable, rows: NDArray[np.intp], tick: int) -> None:
-    """Audio came: a leg that was not speaking sends at once instead of at its next turn (at most 15 ms early)."""
+def ahead_ticks(table: LegTable, rows: NDArray[np.intp], rate_hz: NDArray[np.intp], tick: int) -> NDArray[np.int64]:
+    """How far the engines of ``rows`` are ahead of real time with what they sent since their last pause.
+
+    However it was bunched on its way: what a real-time engine sent never is more than the time that passed.
+    """
+    ahead: NDArray[np.int64] = table.queued[rows] * TICKS_PER_S // rate_hz - (tick - table.clock[rows])
+    return ahead
+
+
+def note_arrival(
+    table: LegTable, rows: NDArray[np.intp], n_samples: int | NDArray[np.intp], rate_hz: int, tick: int
+) -> None:
+    """``n_samples`` came: a leg that was not speaking sends at once instead of at its next turn (at most 15 ms early).
+
+    After a pause the engine's clock is set by this audio; right after a stall of ours it came in the stall.
+    """
+    is_new = tick - table.arrived[rows] > PAUSE_TICKS
+    if is_new.any():
+        started = rows[is_new]
+        before = table.queued[started] - (n_samples if isinstance(n_samples, int) else n_samples[is_new])
+        table.clock[started] = tick - table.lost_ticks - before * TICKS_PER_S // rate_hz
     table.arrived[rows] = tick
     idle = (table.source[rows] != Source.ENGINE) & (table.due[rows] != NEVER)
     if idle.any():
@@ -145,8 +164,6 @@ class PlayoutQueue:
     overflow_samples: int = 0
     _waiting: bytearray = attrs.Factory(bytearray)
     _marks: deque[Mark] = attrs.Factory(deque)
-    _arrival_tick: int = -1
-    _arrived_bytes: int = 0
     _cleared_at: int = 0
 
     @property
@@ -169,21 +186,8 @@ class PlayoutQueue:
             return
         self._waiting += pcm
         table.queued[row] += len(pcm) // 2
-        self._note_burst(len(pcm), tick)
         self.refill()
-        note_arrival(table, np.array([row]), tick)
-
-    def _note_burst(self, n_bytes: int, tick: int) -> None:
-        if tick != self._arrival_tick:
-            self._arrival_tick, self._arrived_bytes = tick, 0
-        self._arrived_bytes += n_bytes
-        frames = self._arrived_bytes // self.bank.frame_bytes
-        # what piled up while this worker was late is not the engine's doing
-        late_frames = self.table.late_ticks // FRAME_TICKS
-        expected = BURST_FRAMES + late_frames + int(self.table.inserted[self.row])
-        if frames > expected:
-            self.table.burst_until[self.row] = tick + BURST_TICKS
-            self.table.inserted[self.row] = 0
+        note_arrival(table, np.array([row]), len(pcm) // 2, self.bank.rate_hz, tick)
 
     def refill(self) -> None:
         """Moves whole frames into the ring."""
@@ -221,7 +225,8 @@ class PlayoutQueue:
         table.bulk[row] = False
         table.read[row] = table.write[row]
         table.queued[row] = table.played[row]
-        table.to_trim[row] = table.inserted[row] = 0
+        table.to_trim[row] = table.inserted[row] = table.owed[row] = 0
+        table.arrived[row] = -NEVER
         self._cleared_at = int(table.played[row])
         unreached = list(self._marks)
         self._marks.clear()

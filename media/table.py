@@ -21,6 +21,8 @@ FRAME_TICKS: Final = 4
 FRAME_SAMPLES: Final = 160
 """A frame at the line rate."""
 NEVER: Final = np.iinfo(np.int64).max // 2
+RECENT_TICKS: Final = 50
+"""250 ms: what a stall piled up has gone to an echoing engine and come back by then."""
 TAIL_SAMPLES: Final = 40
 """5 ms of the last frame sent, from which a change of source is cross-faded."""
 
@@ -43,13 +45,14 @@ class LegTable:
     Attributes:
         capacity: number of rows.
         high: all rows in use are below this.
-        late_ticks: sub-ticks that were lost before the pass under way.
+        lost_ticks: sub-ticks that the worker lost in a stall which ended at most `RECENT_TICKS` ago.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.high = 0
-        self.late_ticks = 0
+        self.lost_ticks = 0
+        self._lost_until = 0
         self._free = list(range(capacity - 1, -1, -1))
 
         def column(dtype: str, width: int = 0) -> NDArray[Any]:
@@ -71,6 +74,7 @@ class LegTable:
         self.history = column("u1", 2 * FRAME_SAMPLES)  # codes of the last two frames, for concealment
         self.packets_in = column("i8")
         self.octets_in = column("i8")
+        self.stale = column("i8")  # packets not passed on because a stall of ours had made them too old
         # to the engine
         self.bank = column("i1")  # bank (rate) of the engine that is connected, -1: none
         self.peer = column("i4")  # bridged: the row that hears this leg, -1: none
@@ -84,8 +88,8 @@ class LegTable:
         self.queued = column("i8")  # samples accepted
         self.played = column("i8")  # samples sent
         self.mark_at = column("i8")  # played position at which something is to be reported; NEVER
-        self.arrived = column("i8")  # tick of the last engine audio
-        self.burst_until = column("i8")  # the engine sends ahead of time: nothing is trimmed
+        self.arrived = column("i8")  # tick of the last engine audio; -NEVER
+        self.clock = column("i8")  # tick at which sample 0 was due, had the engine sent in real time all along
         self.inserted = column("i4")  # frames of silence sent since the queue ran dry: delay if audio goes on
         self.low_water = column("i4")  # fewest frames that stayed in the queue in this window
         self.newest_wait = column("i4")  # least ticks that the newest frame waited in this window
@@ -93,6 +97,8 @@ class LegTable:
         self.to_trim = column("i4")  # frames that should go
         self.patience = column("i4")  # windows in a row with a surplus
         self.trim_loud = column("?")  # not only silent ones
+        self.owed = column("i4")  # frames whose turn a stall of ours took: they go when they come
+        self.jumped = column("?")  # the next frame does not follow the one sent last
         # sending
         self.due = column("i8")  # tick of the next packet; NEVER: we do not send
         self.nominal = column("i8")  # where that packet's timestamp puts it
@@ -135,6 +141,14 @@ class LegTable:
             self.high = 0
             self._free.sort(reverse=True)
 
+    def note_lost(self, tick: int, lost_ticks: int) -> None:
+        """A pass begins; ``lost_ticks`` were lost before it."""
+        if lost_ticks:
+            self.lost_ticks = lost_ticks if tick > self._lost_until else max(lost_ticks, self.lost_ticks)
+            self._lost_until = tick + RECENT_TICKS
+        elif tick > self._lost_until:
+            self.lost_ticks = 0
+
     @property
     def in_use(self) -> int:
         return self.capacity - len(self._free)
@@ -142,5 +156,6 @@ class LegTable:
     def _idle(self, row: int) -> None:
         self.bank[row] = self.peer[row] = -1
         self.last_rtp[row] = -1
+        self.arrived[row] = -NEVER
         for column in (self.due, self.mark_at, self.fill_at, self.rtp_timeout):
             column[row] = NEVER

@@ -29,6 +29,10 @@ BATCH_ROWS: Final = 512
 FILL_AFTER_TICKS: Final = 15
 """75 ms without a packet: from then on the engine gets made-up frames in real time, or it would never notice that the
 caller, whose phone sends nothing in pauses, has stopped speaking."""
+CATCH_UP_PACKETS: Final = 4096
+"""So many packets are passed on late after a stall, some 15 ms of work, divided by the legs; older ones are thrown
+away.  Catching up must not be the next stall."""
+MIN_KEPT_FRAMES: Final = 2
 _PLAIN_BYTES: Final = HEADER_BYTES + FRAME_SAMPLES
 
 
@@ -72,8 +76,37 @@ class Uplink:
         self._headers = HeaderColumns(self.block.octets)
         self._codes = self.block.octets[:, HEADER_BYTES:_PLAIN_BYTES]
         self._watched: set[int] = set()
+        self._before_stall: NDArray[np.float32] | None = None
+        self._kept_ms = self._lost_ms = 0
         self.guarded = 0
         """Packets dropped because of an error of ours."""
+
+    @property
+    def is_catching_up(self) -> bool:
+        return self._before_stall is not None
+
+    def begin_catch_up(self, lost_ticks: int) -> None:
+        """A stall of ours: from now to `end_catch_up` packets are as old as their timestamps say."""
+        if self._before_stall is None:
+            self._before_stall = self._table.transit[: self._table.high].copy()
+            self._lost_ms = 0
+        self._lost_ms += lost_ticks * TICK_MS
+        kept_frames = max(MIN_KEPT_FRAMES, CATCH_UP_PACKETS // max(1, self._table.in_use))
+        self._kept_ms = kept_frames * FRAME_TICKS * TICK_MS
+
+    def end_catch_up(self) -> None:
+        """The sockets are empty."""
+        self._before_stall = None
+
+    def _fresh(self, rows: NDArray[np.intp], transit: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which packets are not too old.  A sender's jump in time is not age, and a new leg has no age to go by."""
+        before = self._before_stall
+        if before is None:
+            return np.ones(len(rows), np.bool_)
+        known = rows < len(before)
+        age = np.where(known, transit - before[np.where(known, rows, 0)], 0)
+        fresh: NDArray[np.bool_] = ~((age > self._kept_ms) & (age <= self._lost_ms + self._kept_ms))
+        return fresh
 
     def receive_untrusted(self, rows: NDArray[np.intp], lengths: NDArray[np.intp], tick: int) -> None:
         """Takes the first ``len(rows)`` datagrams of the block; each leg at most once."""
@@ -104,11 +137,19 @@ class Uplink:
         table.fill_at[rows] = tick + FILL_AFTER_TICKS
         # RFC 3550 A.8 in ms; the difference of timestamps is taken in 64 bits, then float32 is exact enough
         transit = (tick * TICK_MS - (timestamp.astype(np.int64) - table.transit_base[rows]) * 0.125).astype(np.float32)
-        change = np.abs(transit - table.transit[rows])
-        table.transit[rows] = transit
-        jitter = table.jitter[rows]
-        # not a number after a new source, huge after a pause: neither is jitter
-        table.jitter[rows] = np.where(change < 500, jitter + (change - jitter) * np.float32(1 / 16), jitter)
+        if self._before_stall is not None:  # our own lateness is not the network's jitter
+            fresh = self._fresh(rows, transit)
+            if not fresh.all():
+                table.stale[rows[~fresh]] += 1
+                rows, codes = rows[fresh], codes[fresh]
+                if not len(rows):
+                    return
+        else:
+            change = np.abs(transit - table.transit[rows])
+            table.transit[rows] = transit
+            jitter = table.jitter[rows]
+            # not a number after a new source, huge after a pause: neither is jitter
+            table.jitter[rows] = np.where(change < 500, jitter + (change - jitter) * np.float32(1 / 16), jitter)
         self._deliver(rows, codes, tick)
         table.history[rows, :FRAME_SAMPLES] = table.history[rows, FRAME_SAMPLES:]
         table.history[rows, FRAME_SAMPLES:] = codes

@@ -59,8 +59,10 @@ class Stage:
         for i in range(n_ticks):
             lost = late if i == 0 else 0
             self.tick += 1 + lost
-            self.table.late_ticks = lost
+            self.table.note_lost(self.tick, lost)
             self.uplink.handle_timers(self.tick)
+            self.downlink.leave_out_missed(self.tick)
+            self.downlink.drop_owed(self.tick)
             self.downlink.send_due(self.tick)
 
     def say(self, pcm: NDArray[Any], row: int = 0) -> None:

@@ -33,7 +33,8 @@ def sine(
     frequency_hz: float, n: int, rate_hz: int = 8000, amplitude: float = 8000, start: int = 0
 ) -> NDArray[np.float32]:
     t = (np.arange(n) + start) / rate_hz
-    return (amplitude * np.sin(2 * np.pi * frequency_hz * t)).astype(np.float32)
+    wave: NDArray[np.float32] = (amplitude * np.sin(2 * np.pi * frequency_hz * t)).astype(np.float32)
+    return wave
 
 
 def ulaw(samples: NDArray[np.float32]) -> bytes:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.playout import MAX_MARKS, MAX_QUEUED_S, RING_FRAMES, PlayoutBank, PlayoutQueue
+from media.downlink import AHEAD_TICKS
+from media.playout import MAX_MARKS, MAX_QUEUED_S, RING_FRAMES, PlayoutBank, PlayoutQueue, ahead_ticks
 from media.table import NEVER, LegTable
 
 FRAME = 320
@@ -109,9 +110,10 @@ def test_audio_for_an_idle_leg_makes_it_due() -> None:
 @pytest.mark.parametrize(("late_ticks", "is_burst"), [(0, True), (40, False)])
 def test_sending_ahead_is_told_from_our_own_lateness(late_ticks: int, is_burst: bool) -> None:
     table, _, queue = build()
-    table.late_ticks = late_ticks
+    table.note_lost(50, late_ticks)
     queue.write(bytes(640 * 8), 50)
-    assert (int(table.burst_until[0]) > 50) == is_burst
+    ahead = int(ahead_ticks(table, ROWS, np.array([16000]), 50)[0])
+    assert (ahead > AHEAD_TICKS) == is_burst
 
 
 def test_a_queue_that_keeps_step_touches_little_memory() -> None:
