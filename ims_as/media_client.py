@@ -234,6 +234,10 @@ class MediaLeg:
     async def modify(self, stream: StreamConfig) -> None:
         await self.link.command("modify", self.name, stream=to_wire(stream))
 
+    def modify_soon(self, stream: StreamConfig) -> None:
+        """As modify, without waiting: for a change that the worker cannot refuse."""
+        self.link.post("modify", self.name, stream=to_wire(stream))
+
     def tell_engine(self, event: Mapping[str, Any]) -> None:
         self.link.post("engine", self.name, event=dict(event))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import trio
 
 from ims_as.call.context import CallContext
@@ -170,13 +171,16 @@ class AgentCall:
         self.stream = chosen.stream
         self.engines = EngineChain(self, self.agent.engines)
         try:
-            await self.engines.open(self._stream_config(chosen.stream), deadline=deadline)
+            # nothing is sent to the caller before the answer: what plays now would be early media that nobody agreed to
+            silent = attrs.evolve(self._stream_config(chosen.stream), send=False)
+            await self.engines.open(silent, deadline=deadline)
         except MediaError as error:
             return self._unable(error.code, error.detail, 503)
         assert self.leg is not None
         answer = negotiate_answer(offer, self._local_media(self.leg.host, self.leg.port), session=self._sdp)
         self.session = context.user_agent.accept(self.request, self._take_transaction(), on_event=self._on_caller)
         self.session.answer(answer.answer.to_bytes())
+        self.leg.modify_soon(self._stream_config(answer.stream))
         self.record.answered_at = context.wall()
         self.record.state = CallState.TALKING
         setup_ms = self.record.setup_ms

@@ -123,6 +123,9 @@ class Handover:
         if call.record.icid:
             headers.append(("P-Charging-Vector", f'icid-value="{call.record.icid}"'))
         self._tell("trying")
+        call_id = context.endpoint.new_call_id()
+        call.record.outgoing_call_id = call_id
+        context.directory.add_leg(call.record, call_id)  # first, so that the INVITE itself is in the trail
         self._callee = context.user_agent.invite(
             uri=uri,
             from_=f"<{call.record.from_uri}>",
@@ -131,9 +134,8 @@ class Handover:
             headers=headers,
             body=self._offered,
             on_event=self._on_callee,
+            call_id=call_id,
         )
-        call.record.outgoing_call_id = self._callee.request.call_id
-        context.directory.add_leg(call.record, self._callee.request.call_id)
         call.trace("decision", "ims-as", "ims-as", f"calls {uri}: {self._reason}")
         self._timer = context.endpoint.call_at(context.now() + RING_DEADLINE_S, self._ring_timeout)
 

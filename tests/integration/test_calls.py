@@ -277,3 +277,17 @@ def test_a_call_in_progress_survives_drain_and_new_ones_are_refused():
             leg.session.bye()
 
     trio.run(main)
+
+
+def test_the_caller_gets_no_rtp_before_the_answer():
+    async def main() -> None:
+        async with world("sip.answer_budget_ms=400", engine=False) as here:
+            listeners = await trio.open_tcp_listeners(9000, host=here.engine.host)
+            leg = here.call()
+            assert (await leg.wait(Rejected)).status == 503
+            with trio.move_on_after(0.05):
+                await trio.lowlevel.wait_readable(here.caller_rtp.socket)
+                raise AssertionError("RTP before the answer")
+            await listeners[0].aclose()
+
+    trio.run(main)

@@ -290,7 +290,7 @@ class World:
     async def until_idle(self) -> None:
         """Waits until nothing of any call is left in the server; fails when something is."""
         with contextlib.suppress(trio.TooSlowError):
-            await until(lambda: not self._left())
+            await until(lambda: not self._left() and not self.ports_bound())
         assert not self._left()
         assert not self.ports_bound()
 
