@@ -21,6 +21,7 @@ from ims_as.config_schema import build_schema, render_config
 from ims_as.errors import ImsAsError
 from ims_as.ifc_tool.commands import ifc_group
 from ims_as.oss.trace import TraceEvent, render_ladder
+from ims_as.sh_commands import sh_group
 
 __all__ = ["COMMAND_GROUP", "PluginGroup", "fetch_call", "main", "render_call"]
 
@@ -258,3 +259,4 @@ def _split_header(text: str) -> tuple[str, str]:
 # --- commands with a module of their own ------------------------------------------------------------------------------
 
 main.add_command(ifc_group)
+main.add_command(sh_group)
