@@ -1,74 +1,22 @@
 """Garbage at every port of a server that has a call up: the call goes on, the process lives, all is counted."""
 
-import random
 import socket
+from functools import partial
 
 import trio
 
 from ims_as.sip.invite_session import Answered
 from ims_as.sip.sdp import parse_sdp_untrusted
+from tests.support.garbage import INVITE, shoot_datagrams, shoot_streams
 from tests.support.world import World, until, world
-
-SHOTS = 300
-INVITE = (
-    b"INVITE sip:bob@ims.example.net SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"
-    b"From: <sip:a@b>;tag=1\r\nTo: <sip:bob@ims.example.net>\r\nCall-ID: garbage\r\nCSeq: 1 INVITE\r\n"
-    b"Contact: <sip:a@127.0.0.1>\r\nContent-Length: 0\r\n\r\n"
-)
-CRAFTED = [
-    b"",
-    b"\x00" * 65000,
-    INVITE.replace(b"Content-Length: 0", b"Content-Length: 70000"),
-    INVITE.replace(b"Content-Length: 0", b"Content-Length: -1"),
-    INVITE.replace(b"CSeq: 1 INVITE", b"CSeq: 1 BYE"),
-    INVITE.replace(b"CSeq: 1 INVITE", b"CSeq: 1 INVITE\r\nCSeq: 2 INVITE"),
-    INVITE.replace(b"Call-ID: garbage", b"Call-ID: gar\x00bage"),
-    INVITE.replace(b"Via:", b"X" * 60000 + b":"),
-    INVITE.replace(b"SIP/2.0\r\n", b"SIP/7.0\r\n", 1),
-    INVITE.replace(b"sip:bob@ims.example.net SIP", b"sip:bob@[::1 SIP"),
-]
-
-
-def shots(seed: int) -> list[bytes]:
-    """Crafted, random and mutated messages."""
-    dice = random.Random(seed)
-    result = list(CRAFTED)
-    while len(result) < SHOTS:
-        if dice.random() < 0.5:
-            result.append(dice.randbytes(dice.randrange(1, 1400)))
-        else:
-            message = bytearray(INVITE)
-            for _ in range(dice.randrange(1, 30)):
-                message[dice.randrange(len(message))] = dice.randrange(256)
-            result.append(bytes(message))
-    return result
-
-
-async def shoot_datagrams(host: str, address: tuple[str, int]) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gun:
-        gun.bind((host, 0))
-        for shot in shots(1):
-            if len(shot) <= 65000:
-                gun.sendto(shot, address)
-            await trio.lowlevel.checkpoint()
-
-
-async def shoot_streams(address: tuple[str, int], every: int) -> None:
-    for shot in shots(2)[::every]:
-        try:
-            stream = await trio.open_tcp_stream(*address)
-            async with stream:
-                await stream.send_all(shot)
-        except OSError:
-            continue
 
 
 async def shoot_everything(here: World, rtp: tuple[str, int]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shoot_datagrams, f"{here.prefix}.66", (here.as_address, 5060))
         nursery.start_soon(shoot_datagrams, f"{here.prefix}.67", rtp)
-        nursery.start_soon(shoot_streams, (here.as_address, 5060), 1)
-        nursery.start_soon(shoot_streams, (here.as_address, 8080), 3)
+        nursery.start_soon(shoot_streams, (here.as_address, 5060))
+        nursery.start_soon(partial(shoot_streams, (here.as_address, 8080), every=3))
 
 
 def test_a_call_goes_on_under_fire():
