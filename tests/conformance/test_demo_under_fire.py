@@ -30,7 +30,7 @@ class AnsweredUnderFire(Answered):
         rejected = [
             float(line.split()[-1]) for line in text.splitlines() if line.startswith("ims_as_sip_rejected_total")
         ]
-        self.check("The garbage reached its aim and was counted", sum(rejected) > 100)
+        self.check("The garbage reached its aim and was counted", sum(float(line.split()[-1]) for line in lines) > 100)
 
     async def _shoot(self) -> None:
         addresses = self.lab.addresses
