@@ -34,15 +34,15 @@ from numpy.typing import NDArray
 
 from media import g711
 from media.leg import Leg
-from media.playout import RING_FRAMES, PlayoutBank, ahead_ticks
+from media.playout import MAX_POSTPONED, RING_FRAMES, PlayoutBank, ahead_ticks
 from media.rtp import PacketBlock, build_rtp
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TAIL_SAMPLES, LegTable, Source
 
 __all__ = ["Downlink", "DownlinkUser"]
 
 MAX_EARLY: Final = 3
-MAX_POSTPONED: Final = 3
 CATCH_UP_TICKS: Final = 12
+MAX_BEHIND_FRAMES: Final = CATCH_UP_TICKS // FRAME_TICKS
 WINDOW_FRAMES: Final = 50
 PATIENCE: Final = 2
 PAUSE_FRAMES: Final = 50
@@ -104,9 +104,16 @@ class Downlink:
         """Sends for all legs that are due; returns how many packets."""
         table = self._table
         due = np.flatnonzero(table.due[: table.high] <= tick)
-        for start in range(0, len(due), self._batch):
-            self._send(due[start : start + self._batch], tick)
-        return len(due)
+        total = len(due)
+        for _ in range(MAX_BEHIND_FRAMES):
+            for start in range(0, len(due), self._batch):
+                self._send(due[start : start + self._batch], tick)
+            if not table.lost_ticks:
+                break
+            # a little behind: what is there goes now; what is not there yet is waited for
+            due = due[(table.due[due] <= tick) & (table.write[due] > table.read[due])]
+            total += len(due)
+        return total
 
     def _send(self, rows: NDArray[np.intp], tick: int) -> None:
         table = self._table

@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from media.resample import LINE_RATE_HZ, Downsampler, Upsampler
 from media.table import FRAME_SAMPLES, NEVER, TICK_MS, LegTable, Source
 
-__all__ = ["ENGINE_RATES_HZ", "MAX_QUEUED_S", "RING_FRAMES", "Mark", "PlayoutBank", "PlayoutQueue", "ahead_ticks"]
+__all__ = [
+    "ENGINE_RATES_HZ",
+    "MAX_POSTPONED",
+    "MAX_QUEUED_S",
+    "RING_FRAMES",
+    "Mark",
+    "PlayoutBank",
+    "PlayoutQueue",
+    "ahead_ticks",
+]
 
 ENGINE_RATES_HZ: Final = (8000, 16000, 24000, 48000)
 RING_FRAMES: Final = 24
@@ -31,6 +40,8 @@ MAX_QUEUED_S: Final = 120
 """An engine may be so far ahead; what it sends beyond is dropped and counted (nobody listens for two minutes to an
 answer that could not be cleared, and a leg's memory stays bounded)."""
 MAX_MARKS: Final = 256
+MAX_POSTPONED: Final = 3
+"""Sub-ticks for which a packet that is due waits for late audio."""
 TICKS_PER_S: Final = 1000 // TICK_MS
 PAUSE_TICKS: Final = 200
 """An engine that sent nothing for a second starts anew; what comes sooner is part of what it is saying."""
@@ -227,6 +238,7 @@ class PlayoutQueue:
         table.queued[row] = table.played[row]
         table.to_trim[row] = table.inserted[row] = table.owed[row] = 0
         table.arrived[row] = -NEVER
+        table.postponed[row] = MAX_POSTPONED  # nothing is late: silence goes when its turn comes
         self._cleared_at = int(table.played[row])
         unreached = list(self._marks)
         self._marks.clear()

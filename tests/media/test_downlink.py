@@ -131,6 +131,18 @@ def test_delay_does_not_stay_after_a_stall_of_ours() -> None:
     check_stream(stage)
 
 
+def test_what_a_short_stall_left_waiting_goes_at_once() -> None:
+    stage = build()
+    stage.advance(40)
+    stage.say(sine(500, 16000, 16000))
+    stage.advance(40)
+    before = len(stage.sent)
+    stage.advance(1, late=2 * FRAME_TICKS - 1)
+    assert len(stage.sent) - before == 2
+    assert stage.table.skipped[0] == 0
+    check_stream(stage)
+
+
 def test_delay_does_not_stay_after_a_stall_of_the_engine_and_silence_goes_first() -> None:
     stage = build()
     stage.advance(40)
@@ -171,11 +183,13 @@ def test_clear_is_silent_within_a_frame_and_without_a_click() -> None:
     queue = stage.leg.playout
     assert queue is not None
     queue.clear()
+    cleared_at = stage.tick
     stage.sent.clear()
     stage.advance(12)
     packets = [p for _, _, p in stage.sent]
-    assert packets[-1].payload == SILENCE
-    assert [p.payload == SILENCE for p in packets].count(False) <= 1
+    assert stage.sent[0][0] - cleared_at <= FRAME_TICKS, "silence waited for late audio"
+    assert all(p.payload[40:] == SILENCE[40:] for p in packets)
+    assert [p.payload == SILENCE for p in packets] == [False, True, True]
     assert np.abs(np.diff(from_ulaw(packets[0].payload))).max() < 1200
 
 
