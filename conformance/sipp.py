@@ -1,6 +1,6 @@
 """SIPp through pysipp: a scenario file, a target, a bounded run and its verdict.
 
-pysipp renders the command line and the default arguments; it was written for pluggy before 1.0 (whose PluginManager
+pysipp renders the command line; it was written for pluggy before 1.0 (whose PluginManager
 took ``implprefix``), and its own runner leaves files and processes open, so both are replaced here.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import warnings
-from collections import OrderedDict
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import pluggy
@@ -20,11 +19,10 @@ import pluggy
 __all__ = ["SippResult", "load_pysipp", "run_client"]
 
 STOP_GRACE_S = 2.0
-
-
-class _Streams(NamedTuple):
-    stdout: bytes
-    stderr: bytes
+RECEIVE_LIMIT_MS = 5000
+"""A message of the scenario that does not come within this fails the call."""
+MAX_ERROR_CHARS = 65_536
+"""Of the error log: the first errors tell, a failing load test writes megabytes."""
 
 
 @attrs.frozen
@@ -65,33 +63,6 @@ def load_pysipp() -> ModuleType:
     return module
 
 
-@attrs.define
-class _BoundedRunner:
-    """What pysipp calls to run its commands: each to its end, or to the deadline."""
-
-    timeout_s: float
-    processes: OrderedDict[str, Any] = attrs.Factory(OrderedDict)
-    timed_out: bool = False
-
-    def __call__(self, commands: list[str], **options: Any) -> OrderedDict[str, Any]:
-        for command in commands:
-            process = subprocess.Popen(
-                shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            )
-            try:
-                _, errors = process.communicate(timeout=self.timeout_s)
-            except subprocess.TimeoutExpired:
-                self.timed_out = True
-                process.kill()
-                _, errors = process.communicate(timeout=STOP_GRACE_S)
-            process.streams = _Streams(b"", errors)  # type: ignore[attr-defined]
-            self.processes[command] = process
-        return self.processes
-
-    def get(self, timeout: float | None = None) -> OrderedDict[str, Any]:
-        return self.processes
-
-
 def run_client(
     scenario: Path,
     *,
@@ -101,6 +72,7 @@ def run_client(
     rate: int = 10,
     timeout_s: float = 30.0,
     transport: str = "u1",
+    directory: Path | None = None,
 ) -> SippResult:
     """Runs a UAC scenario against target.  Blocks up to timeout_s (call it in a thread); SIPp ends within it.
 
@@ -108,6 +80,7 @@ def run_client(
         scenario: the XML file.
         target, local: host and port.
         transport: SIPp's ``-t``: ``u1`` UDP, ``t1`` TCP.
+        directory: where SIPp may leave its error log, which then comes with the result's errors.
     """
     pysipp = load_pysipp()
     client = pysipp.client(scen_file=str(scenario), destaddr=target, srcaddr=local)
@@ -115,14 +88,26 @@ def run_client(
     client.media_addr, client.media_port = local[0], 6000
     client.call_count, client.rate, client.limit = calls, rate, max(calls, 1)
     client.transport = transport
-    runner = _BoundedRunner(timeout_s)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its report of a failed run uses Logger.warn
-        client(runner=runner, raise_exc=False, timeout=timeout_s)
-    command, process = next(iter(runner.processes.items()))
+    client.recv_timeout = RECEIVE_LIMIT_MS
+    error_log = None if directory is None else directory / "errors.log"
+    if error_log is not None:
+        client.trace_error, client.error_file = True, str(error_log)
+    # not by calling the client: pysipp would leave log files in the system's folder, and print what went wrong
+    command = client.render()
+    process = subprocess.Popen(
+        shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    is_late = False
+    try:
+        _, stderr = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        is_late = True
+        process.kill()
+        _, stderr = process.communicate(timeout=STOP_GRACE_S)
+    errors = stderr.decode("utf-8", "replace")
+    if error_log is not None and error_log.exists():
+        with error_log.open(encoding="utf-8", errors="replace") as log:
+            errors = log.read(MAX_ERROR_CHARS)
     return SippResult(
-        ok=process.returncode == 0 and not runner.timed_out,
-        returncode=process.returncode,
-        errors=process.streams.stderr.decode("utf-8", "replace"),
-        command=command,
+        ok=process.returncode == 0 and not is_late, returncode=process.returncode, errors=errors, command=command
     )
