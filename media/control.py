@@ -87,6 +87,9 @@ class StreamConfig:
     receive: bool = True
     """The peer may send to us."""
     ptime_ms: int = 20
+    """What the peer wishes to receive.  We always send packets of 20 ms: it is only a wish (RFC 8866 §6.4), a receiver
+    takes any length up to 200 ms (RFC 3551 §4.2), and one length keeps the sending side in columns.  What the peer
+    sends may be of any length, but only 20 ms take the columnar path."""
     dtmf_payload_type: int | None = None
     """RFC 4733 telephone-event, None: not negotiated."""
     host: str | None = None
@@ -97,7 +100,12 @@ class StreamConfig:
 
 @attrs.frozen
 class EngineTarget:
-    """Where and how to reach an AI engine for one leg."""
+    """Where and how to reach an AI engine for one leg.
+
+    A ``wss:`` engine must show a certificate for the host of its URL (a name or an address) that ``ca_file`` or else
+    the system's store of authorities vouches for; OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR in the worker's environment
+    replace the system's store.  There is no way to switch the check off.
+    """
 
     type: str
     """``websocket`` (protocol ims-as.v1)."""
@@ -111,6 +119,9 @@ class EngineTarget:
     filler_after_ms: int = 700
     """Filler when the engine says nothing for so long after the caller stopped speaking; 0: never."""
     filler_clip: str | None = None
+    ca_file: str | None = None
+    """PEM file, on the worker's machine, of the authorities trusted for a ``wss:`` engine; None: the system's.  Read
+    once per worker process."""
 
 
 T = TypeVar("T", StreamConfig, EngineTarget)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from media.downlink import Downlink
 from media.dtmf import Digit
-from media.engines.session import EngineSession
+from media.engines.session import WOULD_BLOCK, EngineSession
 from media.engines.ws import FrameBlock
 from media.leg import Leg
 from media.playout import ENGINE_RATES_HZ, RING_FRAMES, PlayoutBank
@@ -312,7 +312,7 @@ class MediaPlane:
         for row, view in zip(rows.tolist(), block.views, strict=False):
             try:
                 sent = send[row](view)
-            except BlockingIOError:
+            except WOULD_BLOCK:
                 sent = 0
             except OSError:
                 continue  # the poll tells the session

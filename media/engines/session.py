@@ -13,6 +13,7 @@ blocks and never keeps audio that is not fresh:
 from __future__ import annotations
 
 import errno
+import functools
 import select
 import socket
 import ssl
@@ -38,7 +39,15 @@ from media.engines.ws import (
 )
 from media.io import Lingerer, Resolver, UrgentPoll, open_tcp
 
-__all__ = ["EngineFailure", "EngineSession", "SessionState", "SessionUser", "UnknownEngineError", "build_protocol"]
+__all__ = [
+    "WOULD_BLOCK",
+    "EngineFailure",
+    "EngineSession",
+    "SessionState",
+    "SessionUser",
+    "UnknownEngineError",
+    "build_protocol",
+]
 
 MAX_AUDIO_QUEUED: Final = 50
 """A second of audio."""
@@ -47,6 +56,10 @@ STUCK_S: Final = 5.0
 READ_BYTES: Final = 65536
 READS_PER_TICK: Final = 4
 """A quarter of a megabyte per sub-tick and engine: what comes faster waits in the kernel, and TCP slows it down."""
+
+
+WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What the socket of a session raises when it has nothing or takes nothing now."""
 
 
 class UnknownEngineError(Exception):
@@ -96,6 +109,19 @@ class SessionUser(Protocol):
         ...
 
 
+@functools.cache
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Reading the system's store takes 20 ms, in which no packet would go: once per process and file.
+
+    Raises:
+        UnknownEngineError: the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, TypeError, ValueError) as error:
+        raise UnknownEngineError(f"ca_file {ca_file}: {error}") from error
+
+
 def build_protocol(target: EngineTarget) -> EngineProtocol:
     """Raises UnknownEngineError."""
     if target.type != "websocket":
@@ -115,7 +141,7 @@ class EngineSession:
         lingerer: Lingerer,
         now: float,
     ) -> None:
-        """Raises UnknownEngineError: type or URL."""
+        """Raises UnknownEngineError: type, URL or file of authorities."""
         self.target = target
         self.owner: object = None
         """For the user, to find what the session belongs to."""
@@ -124,6 +150,7 @@ class EngineSession:
             self._url = parse_engine_url(target.url)
         except WebSocketUrlError as error:
             raise UnknownEngineError(str(error)) from error
+        self._tls = _tls_context(target.ca_file) if self._url.secure else None
         self._ws = WebSocketClient(target.url, self.protocol.subprotocols)
         self._user = user
         self._urgent = urgent
@@ -178,10 +205,9 @@ class EngineSession:
         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._fail("engine_refused", errno.errorcode.get(code, str(code)))
             return
-        if self._url.secure:
-            context = ssl.create_default_context()
+        if self._tls is not None:
             self._urgent.remove(sock.fileno())
-            self.sock = context.wrap_socket(sock, server_hostname=self._url.host, do_handshake_on_connect=False)
+            self.sock = self._tls.wrap_socket(sock, server_hostname=self._url.host, do_handshake_on_connect=False)
             self._urgent.add(self.sock.fileno(), select.EPOLLIN | select.EPOLLOUT, self._urgent_ready)
             self.state = SessionState.TLS
         else:
@@ -242,7 +268,7 @@ class EngineSession:
                 return
             try:
                 received = self._socket().recv(READ_BYTES)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except WOULD_BLOCK:
                 return
             except OSError as error:
                 self._fail(self._code("error"), error.strerror or str(error))
@@ -308,7 +334,8 @@ class EngineSession:
         """The socket took only ``sent`` octets of a frame (0: nothing)."""
         self._queue.append((bytes(frame[sent:]), True))
         self._audio_queued += 1
-        self._is_partial = sent > 0
+        # what TLS was given once it has encrypted: it must be offered again, not something newer
+        self._is_partial = sent > 0 or not self.is_columnar
         self._block()
 
     def _drop_oldest(self) -> None:
@@ -335,7 +362,8 @@ class EngineSession:
             octets, is_audio = self._queue[0]
             try:
                 sent = sock.send(octets)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except WOULD_BLOCK:
+                self._is_partial |= not self.is_columnar
                 self._block()
                 return
             except OSError as error:

@@ -42,7 +42,8 @@ def ulaw(samples: NDArray[np.float32]) -> bytes:
 
 
 def from_ulaw(codes: bytes) -> NDArray[np.float32]:
-    return g711.decode(np.frombuffer(codes, np.uint8)[None, :], ULAW)[0]
+    samples: NDArray[np.float32] = g711.decode(np.frombuffer(codes, np.uint8)[None, :], ULAW)[0]
+    return samples
 
 
 def peak_hz(samples: NDArray[Any], rate_hz: int) -> float:
@@ -66,6 +67,7 @@ class EngineServer:
         self._changed = threading.Condition()
         self._behaviour = behaviour or EngineServer.echo
         options.setdefault("subprotocols", ["ims-as.v1"])
+        self._scheme = "wss" if "ssl" in options else "ws"
         self.server: Server = serve(
             self._serve, "127.0.77.3", 0, compression=None, ping_interval=None, close_timeout=0.2, **options
         )
@@ -75,7 +77,7 @@ class EngineServer:
     @property
     def url(self) -> str:
         host, port = self.server.socket.getsockname()[:2]
-        return f"ws://{host}:{port}/"
+        return f"{self._scheme}://{host}:{port}/"
 
     def _serve(self, connection: ServerConnection) -> None:
         try:
