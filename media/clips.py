@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from media.resample import LINE_RATE_HZ
 
-__all__ = ["FILLER", "MAX_CLIP_S", "RINGBACK", "Clip", "ClipError", "ClipLibrary"]
+__all__ = ["CONGESTION", "FILLER", "MAX_CLIP_S", "RINGBACK", "Clip", "ClipError", "ClipLibrary"]
 
 RINGBACK: Final = "builtin:ringback"
 FILLER: Final = "builtin:filler"
+CONGESTION: Final = "builtin:congestion"
 MAX_CLIP_S: Final = 600
 MAX_CLIPS: Final = 256
 """Clips kept; each minute takes 1 MB."""
@@ -57,6 +58,8 @@ class ClipLibrary:
                 return ringback()
             case "builtin:filler":
                 return filler()
+            case "builtin:congestion":
+                return congestion()
             case _ if name.startswith("builtin:"):
                 raise ClipError(f"no built-in clip {name!r}")
             case _:
@@ -89,6 +92,12 @@ def ringback() -> Clip:
     """TS 22.001 Annex F ringing tone as in Europe: 425 Hz, 1 s on, 4 s off, with soft edges."""
     on = tone(425, 1.0, 2000) * _edges(LINE_RATE_HZ)
     return np.concatenate([on, np.zeros(4 * LINE_RATE_HZ)]).astype(np.int16)
+
+
+def congestion() -> Clip:
+    """The congestion tone of TS 22.001 Annex F: 425 Hz, 200 ms on, 200 ms off, four times."""
+    on = tone(425, 0.2, 2000) * _edges(LINE_RATE_HZ // 5)
+    return np.tile(np.concatenate([on, np.zeros(LINE_RATE_HZ // 5)]), 4).astype(np.int16)
 
 
 def filler() -> Clip:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.clips import FILLER, MAX_CLIPS, RINGBACK, ClipError, ClipLibrary
+from media.clips import CONGESTION, FILLER, MAX_CLIPS, RINGBACK, ClipError, ClipLibrary
 from tests.media.support import peak_hz, sine
 
 
@@ -46,7 +46,7 @@ def test_what_cannot_be_played(tmp_path: Path) -> None:
             library.get(name)
 
 
-@pytest.mark.parametrize("name", [FILLER, RINGBACK])
+@pytest.mark.parametrize("name", [FILLER, RINGBACK, CONGESTION])
 def test_builtins_are_audible_and_loop_without_a_click(name: str) -> None:
     clip = ClipLibrary().get(name).astype(int)
     assert 500 < np.abs(clip).max() < 8000
