@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ims_as.cli import main
+from ims_as.ifc_tool import lint
 from tests.ims_as.ifc_tool.documents import IDENTITY, INVITE, REGISTER, SAFE, VECTORS, criterion, ifcs
 
 INVITES = [str(path) for path in sorted((VECTORS / "isc").glob("0[1-4]-*.sip"))]
@@ -128,3 +130,19 @@ def test_render_refuses_with_every_problem():
     found = json.loads(ifc("render", "--json", "-", stdin=b"criteria: []").stdout)
     assert found["problems"][0]["path"] == "criteria"
     assert ifc("render", "-", stdin=b"\xff").exit_code == 1
+
+
+def test_the_documented_description_renders_without_findings():
+    text = (Path(__file__).parents[3] / "docs/commands.md").read_text()
+    description = text.split("```yaml\n")[1].split("```")[0]
+    rendered = ifc("render", "-", stdin=description.encode())
+    assert rendered.exit_code == 0
+    assert ifc("lint", "-", stdin=rendered.stdout.encode()).stdout == "<stdin>: no findings\n"
+
+
+def test_every_rule_is_documented():
+    source = (Path(lint.__file__)).read_text()
+    rules = set(re.findall(r'^ +"([a-z]+(?:-[a-z]+)*)",$', source, re.MULTILINE)) | {"unreadable"}
+    assert len(rules) > 10
+    text = (Path(__file__).parents[3] / "docs/commands.md").read_text()
+    assert {rule for rule in rules if f"`{rule}`" not in text} == set()
