@@ -31,6 +31,7 @@ __all__ = ["CommandError", "Director"]
 TIMER_TICKS: Final = 10
 """How often slow deadlines (RTP time-out, stuck engines) are looked at: 50 ms."""
 
+
 class CommandError(Exception):
     """A command that cannot be carried out; ``code`` is the error of the reply."""
 
@@ -100,8 +101,9 @@ class Director:
             if failure is None:
                 done({**place, "engine_ms": self._engine_ms(call)})
                 return
-            if not keep:
+            if not keep and self._calls.get(name) is call:
                 self.release(name, failure.code)
+            if self._calls.get(name) is not call:
                 place.clear()
             done(CommandError(failure.code, failure.detail, **place))
 
@@ -179,16 +181,15 @@ class Director:
             self._use_queue(call.leg, 8000)
 
     def stats(self, name: str) -> dict[str, Any]:
-        call = self._call(name)
-        engine = call.session.stats() if call.session is not None else call.engine_stats
-        return {**call.leg.stats(self._table), **engine}
+        return self._stats_of(self._call(name))
 
     def release(self, name: str, reason: str) -> dict[str, Any]:
-        """Ends the leg; its last statistics."""
+        """Ends the leg; its last statistics.  A command that waits for its engine is answered when the leg is gone."""
         call = self._call(name)
-        self._drop_engine(call, reason)
-        stats = self.stats(name)
         del self._calls[name]
+        pending, call.pending = call.pending, None
+        self._drop_engine(call, reason)
+        stats = self._stats_of(call)
         row = call.leg.row
         peers = self._table.peer[: self._table.high]
         peers[peers == row] = -1
@@ -196,6 +197,8 @@ class Director:
         self._plane.remove_leg(call.leg, call.party.sock)
         call.party.close()
         self._ports.release(call.party.port, time.monotonic())
+        if pending is not None:
+            pending(EngineFailure("engine_refused", reason))
         return stats
 
     def release_all(self, reason: str) -> None:
@@ -465,6 +468,10 @@ class Director:
             self._filler_watch.discard(leg)
         else:
             self._filler_watch.add(leg)
+
+    def _stats_of(self, call: Call) -> dict[str, Any]:
+        engine = call.session.stats() if call.session is not None else call.engine_stats
+        return {**call.leg.stats(self._table), **engine}
 
     def _engine_ms(self, call: Call) -> float:
         session = call.session
