@@ -21,8 +21,8 @@ attach     ``engine``: EngineTarget.  Connects an(other) engine to an open leg; 
 modify     ``stream``: StreamConfig with the new remote address, codec or direction; takes effect at once.
 engine     ``event``: object.  Hands one text event to the leg's engine (``transfer``, ``tool_result``, ``hold`` …).
 detach     ``reason``.  Sends ``stop`` to the engine and closes its connection.
-play       ``clip``: path of a WAV file, or ``builtin:ringback``, ``:filler``, ``:congestion``; ``loop``: bool.  Plays to
-           the party until ``stop_play``, until its end (event ``played``), or until engine audio comes.
+play       ``clip``: path of a WAV file, or ``builtin:ringback``, ``:filler``, ``:congestion``; ``loop``: bool.  Plays
+           to the party until ``stop_play``, until its end (event ``played``), or until engine audio comes.
 stop_play  Ends it.
 dtmf       ``digits``.  Sends RFC 4733 events to the party.
 release    ``reason``.  Engine gets ``stop``; socket, port and row are gone when the reply comes: ``stats``.

@@ -2,7 +2,8 @@
 
 There are two polls.  The process sleeps on the *urgent* one: the control channel, connections in their handshake, and
 a timer of one sub-tick.  RTP sockets and established engine connections are in polls that are only asked, once per
-sub-tick and without waiting: waking up for each packet costs more than the packet (see ``docs/decisions``).
+sub-tick and without waiting: waking up for each packet costs more than the packet (see
+``docs/decisions/0002-media-plane.md``).
 """
 
 from __future__ import annotations
@@ -153,7 +154,10 @@ class PortPool:
 
 
 def disconnect_udp(sock: socket.socket) -> None:
-    """Undoes ``connect`` (by connecting to AF_UNSPEC, which Python's sockets cannot say)."""
+    """Undoes ``connect`` (by connecting to AF_UNSPEC, which Python's sockets cannot say).
+
+    The socket must have been bound to a port by number, or the kernel takes the port away too.
+    """
     unspecified = (ctypes.c_char * 16)()
     if _LIBC.connect(sock.fileno(), unspecified, 16) < 0:
         raise OSError(ctypes.get_errno(), "connect")
