@@ -27,10 +27,9 @@ class AnsweredUnderFire(Answered):
             nursery.cancel_scope.cancel()
         async with httpx.AsyncClient() as client:
             text = (await client.get(f"{self.lab.addresses.api_url}/metrics")).text
-        rejected = [
-            float(line.split()[-1]) for line in text.splitlines() if line.startswith("ims_as_sip_rejected_total")
-        ]
-        self.check("The garbage reached its aim and was counted", sum(float(line.split()[-1]) for line in lines) > 100)
+        lines = [line for line in text.splitlines() if line.startswith("ims_as_sip_rejected_total")]
+        n_rejected = sum(float(line.split()[-1]) for line in lines)
+        self.check("The garbage reached its aim and was counted", n_rejected > 100)
 
     async def _shoot(self) -> None:
         addresses = self.lab.addresses
