@@ -1,0 +1,43 @@
+"""Each dialog keeps an o= line of ours; its version rises exactly when the description changes (RFC 3264 §8)."""
+
+import pytest
+
+from ims_as.call.sdp_relay import SdpRelay, media_target
+from ims_as.sip.errors import SdpError
+from ims_as.sip.sdp import parse_sdp_untrusted
+
+OFFER = b"v=0\r\no=ue 7 4 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8 0\r\na=x:1\r\n"
+
+
+def origin(body: bytes) -> bytes:
+    return next(line for line in body.split(b"\r\n") if line.startswith(b"o="))
+
+
+def test_the_rest_goes_over_as_it_came():
+    relay = SdpRelay("-", "99", "10.9.9.9")
+    written = relay.rewrite_untrusted(OFFER)
+    assert origin(written) == b"o=- 99 1 IN IP4 10.9.9.9"
+    assert written.replace(origin(written), b"") == OFFER.replace(origin(OFFER), b"")
+
+
+def test_versions():
+    relay = SdpRelay("-", "99", "10.9.9.9", version=5)
+    assert b"99 6 " in relay.rewrite_untrusted(OFFER)
+    assert b"99 6 " in relay.rewrite_untrusted(OFFER.replace(b"ue 7 4", b"ue 7 5"))
+    assert b"99 7 " in relay.rewrite_untrusted(OFFER.replace(b"4000", b"4002"))
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b"v=0\r\n"])
+def test_rubbish(body: bytes):
+    with pytest.raises(SdpError):
+        SdpRelay("-", "99", "10.9.9.9").rewrite_untrusted(body)
+
+
+def test_media_target_sees_address_port_and_formats_only():
+    def target(body: bytes) -> list[tuple[object, ...]]:
+        return media_target(parse_sdp_untrusted(body))
+
+    assert target(OFFER) == target(OFFER.replace(b"a=x:1", b"a=y:2").replace(b"ue 7 4", b"ue 7 5"))
+    assert target(OFFER) != target(OFFER.replace(b"4000", b"4002"))
+    assert target(OFFER) != target(OFFER.replace(b"8 0", b"0 8"))
+    assert target(OFFER) != target(OFFER.replace(b"c=IN IP4 10.0.0.1", b"c=IN IP4 10.0.0.2"))
