@@ -12,9 +12,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab,dev]'
 	@touch $@
 
-# programs that the tests start (SIPp, tshark): installed when root, listed when not
+# programs that the tests and benchmarks start: installed when root, listed when not
 system:
-	@sh tools/system-packages sip-tester:sipp tshark:tshark
+	@sh tools/system-packages sip-tester:sipp openssl:openssl
 
 demo: setup
 	$(BIN)/ims-as demo --report demo-report
