@@ -23,7 +23,8 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 def media_rows(counts: list[int], windows: int, window_s: float) -> list[list[str]]:
     rows = []
-    options = argparse.Namespace(windows=windows, window=window_s, settle=3, verbose=False, python=[], rate=16000)
+    given = [str(counts[0]), "--windows", str(windows), "--window", str(window_s)]
+    options = media_direct.build_parser().parse_args(given)
     for count in counts:
         with tempfile.TemporaryDirectory() as directory:
             floor = media_direct.medians(media_direct.run_floor(count, options, Path(directory)))

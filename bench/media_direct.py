@@ -256,7 +256,7 @@ def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("calls", type=int)
     parser.add_argument("--windows", type=int, default=3)
@@ -270,7 +270,11 @@ def main() -> int:
     parser.add_argument("--recovery", type=float, default=1, help="seconds between the stall and window 2")
     parser.add_argument("--python", action="append", default=[], help="option for the worker's interpreter")
     parser.add_argument("-v", "--verbose", action="store_true")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    options = build_parser().parse_args()
     summaries = []
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)

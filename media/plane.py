@@ -165,10 +165,14 @@ class MediaPlane:
             self.uplink.begin_catch_up(late_ticks)
         is_late = late_ticks > 0 or self.uplink.is_catching_up
         polls = LATE_ROUNDS * (1 + len(self._rtp_row) // BATCH_ROWS) if is_late else 1
-        while polls and self._receive_rtp(tick):
+        # what comes while we read is the next pass's: to chase it in ever smaller batches costs more than it brings,
+        # and a busy worker would never get out of being late
+        usual = min(len(self._rtp_row) // FRAME_TICKS, BATCH_ROWS - 1)
+        while polls:
             polls -= 1
-        if polls:
-            self.uplink.end_catch_up()
+            if self._receive_rtp(tick) <= usual:
+                self.uplink.end_catch_up()
+                break
         self.uplink.handle_timers(tick)
         self.downlink.leave_out_missed(tick)
         rounds = LATE_ENGINE_ROUNDS * (1 + len(self._engine_row) // BATCH_ROWS) if late_ticks else 1
@@ -178,10 +182,11 @@ class MediaPlane:
         self.downlink.drop_owed(tick)
         self.downlink.send_due(tick)
 
-    def _receive_rtp(self, tick: int) -> bool:
+    def _receive_rtp(self, tick: int) -> int:
+        """Reads one packet from each party that sent some; how many parties that were."""
         ready = self._rtp_poll.poll(0, BATCH_ROWS)
         if not ready:
-            return False
+            return 0
         views, row_of, receive = self.uplink.block.views, self._rtp_row, self._rtp_receive
         rows: list[int] = []
         lengths: list[int] = []
@@ -198,7 +203,7 @@ class MediaPlane:
                 place += 1
         if rows:
             self.uplink.receive_untrusted(np.array(rows), np.array(lengths), tick)
-        return True
+        return len(ready)
 
     def _receive_engines(self, tick: int) -> bool:
         """Reads once from each engine that sent something; whether there may be more."""
