@@ -358,7 +358,7 @@ class AgentCall:
                 self.context.log.event("RTP_TIMEOUT", call_id=self.record.id)
                 self.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
             case "worker_lost":
-                # re-reservation on another worker is the media issue's; until then the call ends cleanly
+                # calls do not move to another worker yet: this one ends cleanly, its signalling intact
                 self.leg = None
                 self.hang_up(Termination(Result.FAILED, "ims-as", "media-worker-lost", None))
 
