@@ -40,7 +40,10 @@ class EngineChain:
             if not context.engines.may_try(engine.url, now=now):
                 continue
             # a hanging engine must leave time for those behind it
-            share_s = (deadline - ANSWER_MARGIN_S - now) / (len(self._engines) - index)
+            behind = len(self._engines) - index - 1
+            share_s = (deadline - ANSWER_MARGIN_S - now) / (behind + 1)
+            if behind:
+                share_s = min(share_s, engine.connect_timeout_ms / 1000)
             if share_s <= 0:
                 raise MediaError("engine_timeout", "the answer budget is used up")
             leg = context.media.new_leg(call.on_media)

@@ -1,8 +1,10 @@
 """Whole calls through a real server and its media worker: set-up, conversation, failures before the answer."""
 
+import attrs
 import pytest
 import trio
 
+from ims_as.config import AgentConfig, EngineConfig
 from ims_as.sip.invite_session import Answered, Ended, ReinviteAnswered, ReinviteRejected, Rejected
 from ims_as.sip.sdp import Direction, parse_sdp_untrusted
 from tests.support.world import ALICE, BOB, Leg, World, until, world
@@ -289,5 +291,26 @@ def test_the_caller_gets_no_rtp_before_the_answer():
                 await trio.lowlevel.wait_readable(here.caller_rtp.socket)
                 raise AssertionError("RTP before the answer")
             await listeners[0].aclose()
+
+    trio.run(main)
+
+
+def test_a_hanging_first_engine_leaves_time_for_the_second():
+    async def main() -> None:
+        async with world() as here:
+            hanging = await trio.open_tcp_listeners(9001, host=here.engine.host)
+            engines = [
+                {"type": "websocket", "url": f"ws://{here.engine.host}:9001/", "connect_timeout_ms": 200},
+                {"type": "websocket", "url": here.engine.url},
+            ]
+            agents = {"default": AgentConfig(engines=tuple(EngineConfig(**engine) for engine in engines))}
+            here.app.context.config = attrs.evolve(here.app.context.config, agents=agents)
+            leg = here.call()
+            sent = trio.current_time()
+            await leg.wait(Answered)
+            assert 0.15 < trio.current_time() - sent < 0.7
+            assert len(here.engine.connections) == 1
+            leg.session.bye()
+            await hanging[0].aclose()
 
     trio.run(main)
