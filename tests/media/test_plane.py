@@ -403,3 +403,24 @@ def test_a_removed_leg_leaves_nothing(rig: Rig) -> None:
     rig.frame()
     assert call.heard_by_caller() == []
     call.close()
+
+
+def test_after_a_stall_it_does_not_chase_what_comes_while_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many calls something always came meanwhile: reading until nothing is there would keep a busy worker late."""
+    plane = MediaPlane(64)
+    plane.observer = cast(Any, Notes())
+    plane._rtp_row.update({10_000 + i: i for i in range(40)})
+    arrivals = iter([40, 40, *[3] * 100])
+    polls = 0
+
+    def receive(_: int) -> int:
+        nonlocal polls
+        polls += 1
+        return next(arrivals)
+
+    monkeypatch.setattr(plane, "_receive_rtp", receive)
+    plane.run(100, late_ticks=2 * FRAME_TICKS)
+    assert polls == 3
+    assert not plane.uplink.is_catching_up
+    plane._rtp_row.clear()
+    plane.close()
