@@ -10,6 +10,7 @@ from ims_as.sip.errors import SipParseError
 from ims_as.sip.header_types import CSeq, parse_name_addrs
 from ims_as.sip.message import Request, Response
 from ims_as.sip.parser import parse_message_untrusted
+from ims_as.sip.sdp import parse_sdp_untrusted
 
 COMMON = """\
 Via: SIP/2.0/UDP host5.example.com;branch=z9hG4bKkdju43234
@@ -75,6 +76,11 @@ def changed(name: str, value: str, **options: str) -> str:
     lines = [f"{name}: {value}" if line.startswith(f"{name}:") else line for line in head.split("\n")]
     return "\n".join(lines) + "\n\n" + body
 
+
+SDP_6 = (
+    "v=0\no=assistant 971731711378798081 0 IN IP6 2001:db8::20\ns=Live video feed\nc=IN IP6 2001:db8::9:1\n"
+    "t=3338481189 3370017201\nm=audio 6000 RTP/AVP 2\na=rtpmap:2 G726-32/8000\n"
+)
 
 CASES: dict[str, tuple[str, str | int]] = {
     # §3.1.1 valid messages
@@ -221,6 +227,38 @@ CASES: dict[str, tuple[str, str | int]] = {
         request("REGISTER sip:e.com SIP/2.0", "Contact: <sip:+19725552222@gw1.e.net;unknownparam>", cseq="8 REGISTER"),
         "ok",
     ),
+    "cparam01: unknown Contact parameters outside of the brackets": (
+        request(
+            "REGISTER sip:example.com SIP/2.0",
+            "Contact: sip:+19725552222@gw1.example.net;unknownparam",
+            cseq="9 REGISTER",
+        ),
+        "ok",
+    ),
+    "regescrt: escaped header in a Contact": (
+        request(
+            "REGISTER sip:example.com SIP/2.0",
+            "Contact: <sip:user@example.com?Route=%3Csip:sip.example.com%3E>",
+            cseq="14398234 REGISTER",
+        ),
+        "ok",
+    ),
+    "invut: unknown Content-Type": (
+        request("INVITE sip:user@example.com SIP/2.0", "Content-Type: application/unknownformat", body="<audio/>\n"),
+        "ok",
+    ),
+    "regaut01: unknown authorization scheme": (
+        request(
+            "REGISTER sip:example.com SIP/2.0",
+            "Authorization: NoOneKnowsThisScheme opaque-data=here",
+            cseq="9338 REGISTER",
+        ),
+        "ok",
+    ),
+    "sdp01: answer is asked for in an unknown format": (
+        request("INVITE sip:user@example.com SIP/2.0", "Accept: text/nobodyKnowsThis", "Content-Length: 0"),
+        "ok",
+    ),
     # §3.4
     "inv2543: the older standard": (
         "INVITE sip:UserB@example.com SIP/2.0\nVia: SIP/2.0/UDP iftgw.example.com\n"
@@ -238,7 +276,58 @@ CASES: dict[str, tuple[str, str | int]] = {
         "ok",
     ),
     "IPv6 without brackets": (request("REGISTER sip:2001:db8::10 SIP/2.0", cseq="98 REGISTER"), 400),
+    # §4.3: the brackets end after the port, so that it is a part of the address; valid, but hardly meant
+    "port ambiguous": (request("REGISTER sip:[2001:db8::10:5070] SIP/2.0", cseq="98 REGISTER"), "ok"),
+    "port unambiguous": (request("REGISTER sip:[2001:db8::10]:5070 SIP/2.0", cseq="98 REGISTER"), "ok"),
+    # §4.5: both forms are in use; the one without brackets is what the grammar wants
+    "received with brackets": (
+        changed("Via", "SIP/2.0/UDP [2001:db8::9:1];received=[2001:db8::9:255];branch=z9hG4bKas3"),
+        "ok",
+    ),
+    "received without brackets": (
+        changed("Via", "SIP/2.0/UDP [2001:db8::9:1];received=2001:db8::9:255;branch=z9hG4bKas3"),
+        "ok",
+    ),
+    "IPv6 in SDP": (
+        request("INVITE sip:user@[2001:db8::10] SIP/2.0", "Content-Type: application/sdp", body=SDP_6),
+        "ok",
+    ),
+    "several addresses in headers": (
+        request(
+            "BYE sip:user@host.example.net SIP/2.0",
+            "Via: SIP/2.0/UDP 192.0.2.1:5060;received=192.0.2.30;branch=z9hG4bKjhjA8781h",
+            cseq="5 BYE",
+        ).replace("host5.example.com", "[2001:db8::9:1]:6050"),
+        "ok",
+    ),
+    "IPv4 mapped into IPv6": (
+        request("INVITE sip:user@example.com SIP/2.0", "Contact: <sip:user@[::ffff:192.0.2.10]:19823>").replace(
+            "host5.example.com", "[::ffff:192.0.2.10]:19823"
+        ),
+        "ok",
+    ),
 }
+
+
+def test_several_families_in_one_description():
+    """RFC 5118 §4.9: the first stream is of one IP version, the second of the other."""
+    description = parse_sdp_untrusted(wire(SDP_6 + "m=audio 22334 RTP/AVP 0\nc=IN IP4 192.0.2.1\n"))
+    assert [description.connection_of(media) for media in description.media] == ["2001:db8::9:1", "192.0.2.1"]
+
+
+def test_received_is_read_with_and_without_brackets():
+    for name in ("received with brackets", "received without brackets"):
+        message = parse_message_untrusted(wire(CASES[name][0]))
+        assert (message.via.received or "").strip("[]") == "2001:db8::9:255"
+        assert message.via.host == "2001:db8::9:1"
+
+
+def test_port_inside_the_brackets_belongs_to_the_address():
+    inside, outside = (parse_message_untrusted(wire(CASES[f"port {name}ambiguous"][0])) for name in ("", "un"))
+    assert isinstance(inside, Request)
+    assert isinstance(outside, Request)
+    assert (inside.request_uri.host, inside.request_uri.port) == ("2001:db8::10:5070", None)
+    assert (outside.request_uri.host, outside.request_uri.port) == ("2001:db8::10", 5070)
 
 
 def wire(text: str) -> bytes:
