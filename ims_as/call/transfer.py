@@ -72,7 +72,7 @@ class Handover:
         session_id = str(int(call.record.received_at * 1000))
         self._to_callee = SdpRelay("-", session_id, config.media.address)
         # the caller already knows version 1 of ours: what follows must be higher
-        self._to_caller = SdpRelay("-", session_id, config.media.address, version=call.sdp_version)
+        self._to_caller = SdpRelay("-", session_id, config.media.address, version=call.description.version)
         self._timer: Any = None
 
     @property

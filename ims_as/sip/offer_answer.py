@@ -134,6 +134,12 @@ class SdpSession:
         origin = f"{self.username} {self.session_id} {self.version} {format_connection(self.address)}"
         return SessionDescription((("v", "0"), ("o", origin), *lines), media)
 
+    def copy(self) -> SdpSession:
+        """As it is now, to come back to when a description turns out not to have been sent."""
+        copied = SdpSession(self.username, self.session_id, self.version, self.address)
+        copied._last = self._last
+        return copied
+
 
 def _is_hold_address(host: str) -> bool:
     return ipaddress.ip_address(host).is_unspecified
@@ -337,6 +343,7 @@ class OfferAnswer:
         self.state = OfferAnswerState.STABLE
         self.stream: AudioStream | None = None
         self._offer: SessionDescription | None = None
+        self._before: tuple[LocalMedia, SdpSession, AudioStream | None] | None = None
 
     def receive_offer(self, offer: SessionDescription, *, local: LocalMedia | None = None) -> Negotiated:
         """Answer the peer's offer; `local` replaces our side from now on if it can be agreed.
@@ -347,10 +354,19 @@ class OfferAnswer:
         """
         if self.state is OfferAnswerState.LOCAL_OFFER:
             raise LocalProtocolError("an offer of ours is open")
+        self._before = None
+        before = self.local, self.session.copy(), self.stream
         negotiated = negotiate_answer(offer, local or self.local, session=self.session)
+        self._before = before
         self.local = local or self.local
         self.stream = negotiated.stream
         return negotiated
+
+    def withdraw_answer(self) -> None:
+        """The answer made last was never sent: back to what was agreed before."""
+        if self._before is not None:
+            self.local, self.session, self.stream = self._before
+            self._before = None
 
     def send_offer(self, *, local: LocalMedia | None = None) -> SessionDescription:
         """Make an offer and wait for its answer.

@@ -1,0 +1,101 @@
+"""What the media worker and the agent's engine tell of a call, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ims_as.call.record import CallState
+from ims_as.errors import Result, Termination
+
+if TYPE_CHECKING:
+    from ims_as.call.agent_call import AgentCall
+
+__all__ = ["MediaEvents"]
+
+
+class MediaEvents:
+    """Events of the worker for our leg (``media.control``), those of the engine among them."""
+
+    def __init__(self, call: AgentCall) -> None:
+        self._call = call
+        self._is_hanging_up = False
+
+    async def receive(self, event: dict[str, Any]) -> None:
+        call = self._call
+        name = event.get("ev")
+        at = event.get("at")
+        match name:
+            case "engine_event":
+                self._receive_engine_event(event.get("event") or {})
+            case "engine_lost":
+                self._receive_engine_lost(str(event.get("cause", "")), str(event.get("detail", "")))
+            case "drained":
+                call.trace("decision", "ims-as", "ims-as", f"the agent hangs up: {event.get('reason')}")
+                call.hang_up(Termination(Result.ANSWERED, "agent", "hangup", None))
+            case "first_audio":
+                ttfb_ms = float(event.get("ttfb_ms") or 0.0)
+                call.record.ttfb_ms.append(ttfb_ms)
+                call.context.metrics.ttfb_seconds.observe(ttfb_ms / 1000)
+                call.trace("media", "engine", "media", f"first audio, TTFB {ttfb_ms:.0f} ms", at=at)
+            case "first_rtp":
+                call.trace("media", "caller", "media", f"first RTP from {event.get('source')}", at=at)
+            case "filler":
+                call.trace("media", "media", "caller", "filler starts" if event.get("on") else "filler ends", at=at)
+            case "barge_in":
+                call.trace("media", "caller", "media", f"barge-in after {event.get('played_ms')} ms", at=at)
+            case "dtmf":
+                call.trace("media", "caller", "media", f"DTMF {event.get('digit')}", at=at)
+            case "rtp_timeout" if not call.offers.on_hold and not call.is_joined:
+                call.context.metrics.rtp_timeouts.inc()
+                call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)
+                call.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
+            case "worker_lost":
+                # calls do not move to another worker yet: this one ends cleanly, its signalling intact
+                call.leg = None
+                call.hang_up(Termination(Result.FAILED, "ims-as", "media-worker-lost", None))
+
+    def _receive_engine_event(self, event: dict[str, Any]) -> None:
+        call = self._call
+        name = str(event.get("event", ""))
+        if name == "transcript":
+            if event.get("final", True):
+                role, text = str(event.get("role", "")), str(event.get("text", ""))
+                call.record.add_transcript(role, text, call.context.wall())
+                call.trace("engine", "engine", "ims-as", f"{role}: {text}")
+            return
+        call.trace("engine", "engine", "ims-as", name, str(event))
+        match name:
+            case "transfer":
+                call.hand_over(str(event.get("target", "served-user")), "agent", event.get("data"))
+            case "hangup":
+                self._is_hanging_up = True
+            case "dtmf" if call.leg is not None:
+                call.leg.send_dtmf(str(event.get("digits", ""))[:32])
+            case "tool_call" if call.leg is not None:
+                # tools are the operator's; with none configured the engine is told so and need not wait
+                error = {"event": "tool_result", "id": event.get("id"), "error": "no such tool"}
+                call.leg.tell_engine(error)
+
+    def _receive_engine_lost(self, cause: str, detail: str) -> None:
+        call = self._call
+        call.trace("engine", "engine", "media", f"engine lost: {cause}", detail)
+        if self._is_hanging_up or call.engine_lost or call.is_joined:
+            return
+        call.engine_lost = True
+        call.record.state = CallState.FILLING
+        call.record.failovers += 1
+        call.context.metrics.failovers.inc()
+        call.context.log.event("ENGINE_LOST", call_id=call.record.id, url=call.record.engine_url, cause=cause)
+        if call.handover is None:
+            call.start_soon(self._fail_over, cause)
+
+    async def _fail_over(self, cause: str) -> None:
+        """F5: the engine again, the next engines, then a human.  The caller hears filler meanwhile."""
+        call = self._call
+        assert call.engines is not None
+        if await call.engines.reattach():
+            call.engine_lost = False
+            call.record.state = CallState.TALKING
+            return
+        queue = call.agent.transfer.queue if call.agent is not None else None
+        call.hand_over("queue" if queue else "served-user", f"engine lost ({cause})", None, by_agent=False)

@@ -1,0 +1,73 @@
+"""The descriptions of our own leg: answered, withdrawn, and what the media plane is told."""
+
+import pytest
+
+from ims_as.call.media_description import CallDescription, stream_config
+from ims_as.sip.errors import NoCommonCodecError, SdpError
+from ims_as.sip.sdp import parse_sdp_untrusted
+
+
+def offer(*formats: str, direction: str = "sendrecv", port: int = 4000, version: int = 1, more: str = "") -> bytes:
+    lines = ["v=0", f"o=ue 7 {version} IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0"]
+    lines += [f"m=audio {port} RTP/AVP {' '.join(formats or ('0', '8', '101'))}"]
+    lines += ["a=rtpmap:101 telephone-event/8000", f"a={direction}"]
+    return ("\r\n".join(lines) + "\r\n" + more).encode()
+
+
+def described() -> CallDescription:
+    description = CallDescription("192.0.2.30", 42)
+    description.bind("192.0.2.30", 20000)
+    return description
+
+
+def version_of(body: bytes) -> str:
+    return parse_sdp_untrusted(body).origin.version
+
+
+def test_a_preview_commits_to_nothing():
+    description = CallDescription("192.0.2.30", 42)
+    assert description.preview_untrusted(offer()).codec == "PCMU"
+    assert description.stream is None
+    with pytest.raises(NoCommonCodecError):
+        description.preview_untrusted(offer("97"))
+    with pytest.raises(SdpError):
+        description.preview_untrusted(b"")
+
+
+def test_an_answer_and_what_the_media_plane_is_told():
+    description = described()
+    answer = parse_sdp_untrusted(description.answer_untrusted(offer("8", "101", direction="sendonly")))
+    assert (answer.media[0].port, answer.origin.session_id) == (20000, "42")
+    assert description.stream is not None
+    config = stream_config(description.stream)
+    assert (config.codec, config.remote_host, config.remote_port) == ("PCMA", "192.0.2.1", 4000)
+    assert (config.send, config.receive, config.dtmf_payload_type) == (False, True, 101)
+    assert stream_config(description.stream, send=True).send
+
+
+def test_the_version_rises_with_a_change_only():
+    description = described()
+    assert version_of(description.answer_untrusted(offer())) == "1"
+    assert version_of(description.answer_untrusted(offer(port=5000))) == "1"
+    assert version_of(description.answer_untrusted(offer(direction="sendonly"))) == "2"
+
+
+def test_a_withdrawn_answer_changes_nothing():
+    description = described()
+    description.answer_untrusted(offer())
+    before = description.stream
+    description.answer_untrusted(offer("8", direction="inactive", port=5000))
+    assert description.version == 2
+    description.withdraw_answer()
+    assert (description.stream, description.version) == (before, 1)
+    assert version_of(description.answer_untrusted(offer(direction="inactive"))) == "2"
+
+
+def test_an_unusable_offer_changes_nothing():
+    description = described()
+    description.answer_untrusted(offer())
+    before = description.stream
+    with pytest.raises(NoCommonCodecError):
+        description.answer_untrusted(offer("97"))
+    description.withdraw_answer()
+    assert (description.stream, description.version) == (before, 1)
