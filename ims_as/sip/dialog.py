@@ -38,6 +38,7 @@ class Dialog:
         "is_caller",
         "local",
         "local_cseq",
+        "refers_received",
         "remote",
         "remote_cseq",
         "remote_target",
@@ -74,6 +75,8 @@ class Dialog:
         self.is_caller = is_caller
         """We sent the INVITE that made the dialog."""
         self.state = state
+        self.refers_received = 0
+        """REFERs accepted in it: all but the first have to name themselves in NOTIFYs (RFC 3515 §2.4.6)."""
 
     @classmethod
     def from_uas(cls, request: Request, local_tag: str) -> Dialog:

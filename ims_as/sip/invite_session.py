@@ -127,6 +127,11 @@ class InviteSession:
         return f"{self.key[0]};{self.key[1]}"
 
     @property
+    def user_agent(self) -> UserAgent:
+        """Whose session it is."""
+        return self._user_agent
+
+    @property
     def is_terminated(self) -> bool:
         return self.state is SessionState.TERMINATED
 

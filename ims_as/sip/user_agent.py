@@ -1,8 +1,9 @@
 """The user agent core: finds the session of a message, and makes sessions (RFC 3261 §8, §12.2.2).
 
 A request without To tag starts something: INVITE goes to `on_invite`, others to `on_request`. One with a To tag belongs
-to a session by Call-ID and that tag; else `passthrough` may take it (a proxy that has record-routed), else it is
-answered 481. A CANCEL goes to the transaction's `owner` (a session, a proxy branch), which has `receive_cancel`.
+to a session by Call-ID and that tag, or to another usage of the same dialog (a subscription), which is `attach`ed and
+asked first; else `passthrough` may take it (a proxy that has record-routed), else it is answered 481. A CANCEL goes to
+the transaction's `owner` (a session, a proxy branch), which has `receive_cancel`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from ims_as.sip.core import EndpointCore
+from ims_as.sip.dialog_usage import DialogUsage
 from ims_as.sip.errors import LocalProtocolError, SipParseError
 from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.header_types import parse_name_addr
@@ -64,7 +66,9 @@ class UserAgent:
         self._on_invite = on_invite
         self._on_request = on_request
         self._sessions: dict[tuple[str, str], InviteSession] = {}
+        self._usages: dict[tuple[str, str], tuple[DialogUsage, ...]] = {}
         endpoint.dialog_gauges.append(self._sessions.__len__)
+        endpoint.dialog_gauges.append(self._usages.__len__)
 
     @property
     def sessions(self) -> list[InviteSession]:
@@ -75,6 +79,20 @@ class UserAgent:
         """For the session: nothing more will come of it."""
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
+
+    def attach(self, call_id: str, local_tag: str, usage: DialogUsage) -> None:
+        """Offer this usage the requests of that dialog until `detach`, before the dialog's session gets them."""
+        key = call_id, local_tag
+        self._usages[key] = (*self._usages.get(key, ()), usage)
+
+    def detach(self, call_id: str, local_tag: str, usage: DialogUsage) -> None:
+        """The usage is over; harmless when it is not attached."""
+        key = call_id, local_tag
+        left = tuple(other for other in self._usages.get(key, ()) if other is not usage)
+        if left:
+            self._usages[key] = left
+        else:
+            self._usages.pop(key, None)
 
     # ---------------------------------------------------------------- making sessions
 
@@ -159,7 +177,12 @@ class UserAgent:
         """A new server transaction."""
         to_tag = request.to_tag
         if to_tag is not None:
-            session = self._sessions.get((request.call_id, to_tag))
+            key = request.call_id, to_tag
+            if self._usages:
+                for usage in self._usages.get(key, ()):
+                    if usage.receive_request(request, transaction):
+                        return
+            session = self._sessions.get(key)
             if session is not None:
                 session.receive_request(request, transaction)
             elif self.passthrough is None or not self.passthrough(request, transaction):

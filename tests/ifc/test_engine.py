@@ -34,9 +34,7 @@ INVITE = PlainRequestView(
     },
     sdp=[("v", "0"), ("m", "audio 40000 RTP/AVP 8"), ("a", "sendrecv"), ("m", "video 40002 RTP/AVP 96")],
 )
-RE_REGISTER = PlainRequestView(
-    "REGISTER", "sip:ims.example.net", registration_type=RegistrationType.RE_REGISTRATION
-)
+RE_REGISTER = PlainRequestView("REGISTER", "sip:ims.example.net", registration_type=RegistrationType.RE_REGISTRATION)
 TEL = PlainRequestView("INVITE", "tel:+15550100;phone-context=x")
 SERVER = ApplicationServer("sip:as.example.net")
 
@@ -188,9 +186,7 @@ def brute_force(trigger_point: TriggerPoint, view: PlainRequestView) -> bool:
     folded = []
     for number in numbers:
         held = [
-            find_evidence(trigger, view) is not None
-            for trigger in trigger_point.triggers
-            if number in trigger.groups
+            find_evidence(trigger, view) is not None for trigger in trigger_point.triggers if number in trigger.groups
         ]
         folded.append(any(held) if trigger_point.is_cnf else all(held))
     return all(folded) if trigger_point.is_cnf else any(folded)

@@ -549,6 +549,7 @@ def test_default_answers() -> None:
 
 def test_info_may_be_answered_by_the_user() -> None:
     call = Call().run(1)
+
     def refuse(session: InviteSession, event: SessionEvent) -> None:
         assert isinstance(event, RequestReceived)
         session.respond(event, 469)

@@ -19,9 +19,7 @@ UE_REGISTER = b"REGISTER sip:example.net SIP/2.0\r\nExpires: 3600\r\n\r\n"
 UE_RESPONSE = b"SIP/2.0 200 OK\r\n\r\n"
 
 
-def register(
-    *headers: tuple[str, str], to: str = BOB, content_type: str | None = None, body: bytes = b""
-) -> Request:
+def register(*headers: tuple[str, str], to: str = BOB, content_type: str | None = None, body: bytes = b"") -> Request:
     items = [*headers] if content_type is None else [*headers, ("Content-Type", content_type)]
     request = build_request("REGISTER", "sip:127.0.0.30", items, body)
     request.headers.set("From", "<sip:scscf.example.net:6060>;tag=1")
@@ -86,9 +84,7 @@ def test_all_three_parts() -> None:
     parts = [(b"application/3gpp-ims+xml", SERVICE_INFO), (b"message/sip", UE_REGISTER), (b"message/sip", UE_RESPONSE)]
     body = b"".join(b"--x\r\nContent-Type: %s\r\n\r\n%s\r\n" % part for part in parts) + b"--x--\r\n"
     table = RegistrationTable()
-    table.receive_register(
-        register(("Expires", "60"), content_type="multipart/mixed;boundary=x", body=body), now=0.0
-    )
+    table.receive_register(register(("Expires", "60"), content_type="multipart/mixed;boundary=x", body=body), now=0.0)
     registration = table.get(BOB, now=1.0)
     assert registration is not None
     assert registration.service_info == "agent & more"

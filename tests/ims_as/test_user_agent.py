@@ -87,7 +87,7 @@ def test_contact_and_common_headers() -> None:
         body=b"v=0",
         on_event=lambda session, event: None,
         call_id="chosen",
-        contact_params=";+g.3gpp.icsi-ref=\"mmtel\"",
+        contact_params=';+g.3gpp.icsi-ref="mmtel"',
     )
     invite = parse_message_untrusted(fixture.network.sent[0][3])
     assert invite.headers.get("Contact") == '<sip:10.0.0.2:5060>;+g.3gpp.icsi-ref="mmtel"'

@@ -35,9 +35,7 @@ def speech_like(n: int, rate: int, seed: int = 1) -> np.ndarray:
 def error_db(ours: np.ndarray, reference: np.ndarray, most_delay: int) -> tuple[float, int]:
     """Power of the difference relative to the signal at the best delay, and that delay in samples."""
     middle = slice(2000, min(len(ours), len(reference)) - 2000)
-    best = min(
-        (float(np.mean((ours[middle] - np.roll(reference, d)[middle]) ** 2)), d) for d in range(most_delay + 1)
-    )
+    best = min((float(np.mean((ours[middle] - np.roll(reference, d)[middle]) ** 2)), d) for d in range(most_delay + 1))
     return 10 * np.log10(best[0] / np.mean(reference[middle] ** 2)), best[1]
 
 
