@@ -46,6 +46,7 @@ from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
 from ims_as.sip.proxy import StatefulProxy
+from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint, WireEvent
 
@@ -130,7 +131,8 @@ class Application:
         hosts = {host_of(config.identity), *(address.host.lower() for address in config.sip.listen)}
         if config.sip.advertise is not None:
             hosts.add(config.sip.advertise.host.lower())
-        key = config.sip.bypass_key
+        secret = config.sip.bypass_key
+        key = secret.value.encode() if secret is not None else secrets.token_bytes(32)
         user_agent = UserAgent(
             self.endpoint,
             on_invite=lambda request, transaction: self.dispatcher.on_invite(request, transaction),
@@ -138,11 +140,17 @@ class Application:
             user_agent="ims-as",
             allow=ALLOW,
         )
+        proxy = StatefulProxy(self.endpoint, hides_503=True)
+        router = RecordRouter(self.endpoint, proxy, key)
+        if config.sip.record_route:
+            proxy.record_route = router.values
+        user_agent.passthrough = router.forward_in_dialog
+        user_agent.on_unhandled_ack = router.forward_ack
         context = CallContext(
             config=config,
             endpoint=self.endpoint,
             user_agent=user_agent,
-            proxy=StatefulProxy(self.endpoint),
+            proxy=proxy,
             media=self.media,
             sh=self.sh,
             registrations=RegistrationTable(),
@@ -152,7 +160,7 @@ class Application:
             directory=CallDirectory(),
             admission=Admission(config.limits.calls, config.limits.calls_per_second),
             engines=EngineHealth(),
-            bypass=BypassTokens(key.value.encode() if key is not None else secrets.token_bytes(32)),
+            bypass=BypassTokens(key),
             write_cdr=self.cdr.write_call,
             api_base=f"http://{config.api.listen}",
             own_hosts=frozenset(hosts),

@@ -179,6 +179,8 @@ class SipConfig:
     """What happens to an INVITE that cannot be served: ``ifc``, ``respond-503`` or ``pass-on``."""
     bypass_key: Secret | None = None
     """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
+    record_route: bool = False
+    """Stay in the signalling of calls that are passed on; by default we are out of them once they are answered."""
 
 
 @attrs.frozen

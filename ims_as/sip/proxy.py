@@ -1,20 +1,25 @@
 """A stateful proxy (RFC 3261 §16) that forwards each request to one place at a time.
 
 Not a forking proxy: who wants a second place consumes the first failure in `on_response` and calls `forward` again with
-the same server transaction. Routing is loose only; a strict router on the way is sent to as if it were loose.
+the same server transaction. What forks behind it, does: every provisional response and every 2xx goes upstream. Routing
+is loose only; a strict router on the way is sent to as if it were loose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from ims_as.sip.core import EndpointCore
 from ims_as.sip.flow import Destination
-from ims_as.sip.message import DEFAULT_MAX_FORWARDS, Request, Response, build_response
+from ims_as.sip.message import DEFAULT_MAX_FORWARDS, REASONS, Request, Response, build_response
 from ims_as.sip.timers import TimerHandle
 from ims_as.sip.transaction import ClientEvent, ClientTransaction, ResponseReceived, ServerTransaction, TransportFailure
 
 __all__ = ["ProxyBranch", "StatefulProxy"]
+
+UNDERSTOOD: Final = frozenset({"privacy"})
+"""Option tags that may stand in Proxy-Require: RFC 3323 asks nothing of a proxy inside the trust domain."""
 
 OnResponse = Callable[["ProxyBranch", Response | None], bool]
 
@@ -26,6 +31,7 @@ class ProxyBranch:
         "_client",
         "_earlier",
         "_endpoint",
+        "_hides_503",
         "_on_response",
         "_timer_c",
         "is_cancelled",
@@ -41,6 +47,8 @@ class ProxyBranch:
         request: Request,
         transaction: ServerTransaction,
         on_response: OnResponse | None,
+        *,
+        hides_503: bool,
     ) -> None:
         self.request = request
         """As it was sent."""
@@ -53,6 +61,7 @@ class ProxyBranch:
         self.is_cancelled = False
         self._endpoint = endpoint
         self._on_response = on_response
+        self._hides_503 = hides_503
         self._client: ClientTransaction | None = None
         self._timer_c: TimerHandle | None = None
         earlier = transaction.owner
@@ -113,7 +122,7 @@ class ProxyBranch:
         if self.is_cancelled:
             status = 487
         elif isinstance(event, TransportFailure):
-            status = 503
+            status = 500 if self._hides_503 else 503
         elif request.method == "INVITE":
             status = 408
         else:
@@ -136,15 +145,26 @@ class ProxyBranch:
         """Send a response upstream, without our Via; also for one that `on_response` had consumed."""
         upstream = response.copy()
         upstream.headers.pop_value("Via")
+        if upstream.status == 503 and self._hides_503:
+            upstream.status, upstream.reason = 500, REASONS[500]
+            upstream.headers.remove("Retry-After")
         if "Via" in upstream.headers:
             self._endpoint.send_response(self.transaction, upstream)
 
 
 class StatefulProxy:
-    """Forwards requests over an endpoint. Keeps nothing itself: branches hang on their transactions."""
+    """Forwards requests over an endpoint. Keeps nothing itself: branches hang on their transactions.
 
-    def __init__(self, endpoint: EndpointCore) -> None:
+    Args:
+        hides_503: a 503 of somebody behind us goes upstream as 500, for it does not say that we are overloaded
+            (§16.7 item 6); so does a next hop that cannot be reached (§16.9).
+    """
+
+    def __init__(self, endpoint: EndpointCore, *, hides_503: bool = False) -> None:
         self._endpoint = endpoint
+        self._hides_503 = hides_503
+        self.record_route: Callable[[Request, ServerTransaction], Sequence[str]] | None = None
+        """Our URIs for what is forwarded without a `record_route` of its own; None: we do not stay in the dialog."""
 
     def forward(
         self,
@@ -152,8 +172,8 @@ class StatefulProxy:
         transaction: ServerTransaction,
         *,
         uri: str | None = None,
-        record_route: str | None = None,
-        pop_route: bool = True,
+        record_route: str | Sequence[str] | None = None,
+        pop_route: bool | int = True,
         edit: Callable[[Request], None] | None = None,
         destination: Destination | None = None,
         on_response: OnResponse | None = None,
@@ -162,27 +182,34 @@ class StatefulProxy:
 
         Args:
             uri: new Request-URI.
-            record_route: our own URI, to stay in the dialog.
-            pop_route: take the top Route off: it is ours.
+            record_route: our own URI, to stay in the dialog; or two, that of the side it goes to first, where the
+                sides differ (RFC 5658).
+            pop_route: take the top Route off: it is ours; or how many of them are.
             edit: last changes to the copy.
             destination: next hop instead of Route or Request-URI.
             on_response: sees every response before it goes upstream, and None for a time-out or failure; True keeps it
                 from going there.
 
         Returns:
-            The branch; already finished when Max-Forwards was used up (483 is sent).
+            The branch; already finished when Max-Forwards was used up (483 is sent) or Proxy-Require asks for what we
+            do not know (420).
         """
         copy = _forwarded_copy(request, pop_route=pop_route)
-        branch = ProxyBranch(self._endpoint, request if copy is None else copy, transaction, on_response)
-        if copy is None:
+        refusal = build_response(request, 483) if copy is None else _refuse_extension(request)
+        sent = request if copy is None else copy
+        branch = ProxyBranch(self._endpoint, sent, transaction, on_response, hides_503=self._hides_503)
+        if copy is None or refusal is not None:
             branch.finish()
-            self._endpoint.send_response(transaction, build_response(request, 483))
+            if refusal is not None:
+                self._endpoint.send_response(transaction, refusal)
             return branch
         if uri is not None:
             copy.uri = uri
+        if record_route is None and self.record_route is not None:
+            record_route = self.record_route(copy, transaction)
         if record_route is not None:
-            value = record_route if record_route.startswith("<") else f"<{record_route}>"
-            copy.headers.prepend("Record-Route", value)
+            for each in reversed([record_route] if isinstance(record_route, str) else record_route):
+                copy.headers.prepend("Record-Route", each if each.startswith("<") else f"<{each}>")
         if edit is not None:
             edit(copy)
         transaction.owner = branch
@@ -196,7 +223,7 @@ class StatefulProxy:
         request: Request,
         *,
         uri: str | None = None,
-        pop_route: bool = True,
+        pop_route: bool | int = True,
         destination: Destination | None = None,
     ) -> bool:
         """Forward the ACK of a 2xx; False when Max-Forwards was used up."""
@@ -217,12 +244,20 @@ class StatefulProxy:
         return True
 
 
-def _forwarded_copy(request: Request, *, pop_route: bool) -> Request | None:
+def _refuse_extension(request: Request) -> Response | None:
+    """§16.3 item 5: 420 to a Proxy-Require that asks for more than we understand."""
+    if "Proxy-Require" not in request.headers:
+        return None
+    unknown = [tag for tag in request.headers.get_list("Proxy-Require") if tag.lower() not in UNDERSTOOD]
+    return build_response(request, 420, headers=[("Unsupported", ", ".join(unknown))]) if unknown else None
+
+
+def _forwarded_copy(request: Request, *, pop_route: bool | int) -> Request | None:
     max_forwards = request.max_forwards
     if max_forwards == 0:
         return None
     copy = request.copy()
     copy.headers.set("Max-Forwards", str(DEFAULT_MAX_FORWARDS if max_forwards is None else max_forwards - 1))
-    if pop_route:
+    for _ in range(pop_route):
         copy.headers.pop_value("Route")
     return copy

@@ -41,7 +41,7 @@ class Path:
         self.bob = RecordingAgent(self.network.add("10.0.0.2"), on_invite)
         self.carol = RecordingAgent(self.network.add("10.0.0.3"), lambda agent, session: session.answer(OFFER) and None)
         core = self.network.add("10.0.0.9")
-        self.proxy = StatefulProxy(core)
+        self.proxy = StatefulProxy(core, hides_503=True)
         self.branches: list[ProxyBranch] = []
         agent = UserAgent(
             core,
@@ -182,7 +182,7 @@ def test_next_hop_that_cannot_be_reached() -> None:
     path.network.run(1)
     end = path.alice.last()
     assert isinstance(end, Rejected)
-    assert end.status == 503
+    assert end.status == 500
     path.finish()
 
 
@@ -311,4 +311,166 @@ def test_calls_through_a_bad_network(seed: int) -> None:
         session.bye()
     for session in path.bob.sessions:
         session.bye()
+    path.finish()
+
+
+def test_a_503_behind_us_is_not_ours() -> None:
+    """§16.7 item 6: a 503 with Retry-After would make the S-CSCF avoid us for what somebody else cannot do."""
+    refuse = lambda agent, session: session.reject(503, headers=[("Retry-After", "600"), ("X-Kept", "1")]) and None  # noqa: E731
+    path = Path(refuse)
+    path.call()
+    path.network.run(1)
+    end = path.alice.last()
+    assert isinstance(end, Rejected)
+    assert end.status == 500
+    assert end.response is not None
+    assert "Retry-After" not in end.response.headers
+    assert end.response.headers.get("X-Kept") == "1"
+    path.finish()
+
+
+def test_proxy_require() -> None:
+    path = Path(answer)
+    path.call(headers=[("Proxy-Require", "privacy, foo"), ("Proxy-Require", "bar")])
+    path.network.run(1)
+    end = path.alice.last()
+    assert isinstance(end, Rejected)
+    assert end.status == 420
+    assert end.response is not None
+    assert end.response.headers.get("Unsupported") == "foo, bar"
+    assert path.received("10.0.0.2", "INVITE") == []
+    session = path.call(headers=[("Proxy-Require", "privacy")])
+    path.network.run(1)
+    assert session.state is SessionState.CONFIRMED
+    session.bye()
+    path.network.run(300)
+    path.network.assert_clean()
+
+
+class Forker:
+    """What a forking proxy behind us sends back: responses of several callees to one INVITE."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.transactions: list[tuple[Request, ServerTransaction]] = []
+        endpoint = path.network.endpoints["10.0.0.2", 5060]
+        self.endpoint = endpoint
+        self.requests: list[Request] = []
+        endpoint.user = UserAgent(
+            endpoint,
+            on_invite=lambda request, transaction: self.transactions.append((request, transaction)),
+            on_request=self._other,
+            user_agent="",
+            allow=ALLOW,
+        )
+        endpoint.user.passthrough = self._in_dialog
+        endpoint.user.on_unhandled_ack = lambda request, flow: self.requests.append(request)
+
+    def _other(self, request: Request, transaction: ServerTransaction) -> None:
+        self.endpoint.send_response(transaction, build_response(request, 200))
+
+    def _in_dialog(self, request: Request, transaction: ServerTransaction) -> bool:
+        self.requests.append(request)
+        self._other(request, transaction)
+        return True
+
+    def respond(self, status: int, tag: str) -> None:
+        request, transaction = self.transactions[0]
+        contact = [("Contact", f"<sip:{tag}@10.0.0.2>")]
+        response = build_response(request, status, to_tag=tag, headers=contact, body=OFFER)
+        self.endpoint.send_response(transaction, response)
+        self.path.network.run(0.1)
+
+
+def test_forked_responses_go_upstream_each_with_its_own_tag() -> None:
+    path = Path(answer)
+    forker = Forker(path)
+    session = path.call()
+    path.network.run(0.1)
+    for status, tag in ((183, "a"), (180, "b"), (200, "b"), (200, "a")):
+        forker.respond(status, tag)
+    seen = [
+        (message.status, message.to_tag)
+        for _, source, target, data in path.network.sent
+        if source[0] == "10.0.0.9" and target[0] == "10.0.0.1"
+        and isinstance(message := parse_message_untrusted(data), Response) and message.cseq.method == "INVITE"
+    ]  # fmt: skip
+    assert [each for each in seen if each[0] > 100] == [(183, "a"), (180, "b"), (200, "b"), (200, "a")]
+    # the caller keeps the first that answered, and hangs the other up
+    assert session.dialog is not None
+    assert session.dialog.id.remote_tag == "b"
+    assert [(each.method, each.to_tag) for each in forker.requests] == [("ACK", "b"), ("ACK", "a"), ("BYE", "a")]
+    # a provisional response that comes late changes nothing, a repeated 2xx goes through
+    forker.respond(183, "a")
+    forker.respond(200, "b")
+    assert [each.method for each in forker.requests].count("ACK") == 3
+    session.bye()
+    path.network.run(300)
+    path.network.assert_clean()
+
+
+@pytest.mark.parametrize("when", [0.0, 0.0005, 0.0015, 0.0025, 0.1])
+def test_cancel_at_each_moment(when: float) -> None:
+    """Before the INVITE has left us, before the 100, after the 180: it ends with 487 and nothing is left."""
+    path = Path(ring)
+    session = path.call()
+    path.network.run(when)
+    session.cancel()
+    path.network.run(3)
+    end = path.alice.last()
+    assert isinstance(end, Rejected)
+    assert end.status == 487
+    path.finish()
+
+
+def test_cancel_while_the_next_hop_is_looked_up() -> None:
+    path = Path(ring)
+    path.core.names["scscf.example"] = ("10.0.0.2", 5060)
+    session = path.call(route=[OWN, "<sip:scscf.example;lr>"])
+    path.network.run(0.01)
+    path.branches[0].cancel()
+    session.cancel()
+    path.network.run(3)
+    end = path.alice.last()
+    assert isinstance(end, Rejected)
+    assert end.status == 487
+    assert path.received("10.0.0.2", "INVITE") == []
+    path.finish()
+
+
+def test_cancel_that_crosses_the_answer() -> None:
+    """The 200 is on its way when the CANCEL comes: the call is up, and the caller hangs up."""
+    path = Path(answer)
+    session = path.call()
+    path.network.run(0.0035)
+    session.cancel()
+    path.network.run(3)
+    assert path.bob.names()[-1] == "Ended"
+    path.finish()
+
+
+def test_a_loop_is_found() -> None:
+    """§16.3 item 4: what comes back unchanged while it is still under way is refused, not sent round and round."""
+    path = Path(ring)
+    path.alice.call("sip:bob@10.0.0.9", route=[OWN])
+    path.network.run(5)
+    assert len(path.received("10.0.0.9", "INVITE")) == 3
+    end = path.alice.last()
+    assert isinstance(end, Rejected)
+    assert end.status == 482
+    path.network.run(300)
+    path.network.assert_clean()
+
+
+def test_unknown_method_and_a_large_body_pass() -> None:
+    path = Path(answer)
+    body = b"x" * 40_000
+    request = build_request("WOBBLE", headers=(("Route", f"{OWN}, {ODI}"), ("Content-Type", "x/y")), body=body)
+    request.headers.remove("Via")
+    statuses: list[int] = []
+    path.alice.endpoint.send_request(request, on_event=lambda event: statuses.append(event.response.status))  # type: ignore[union-attr]
+    path.network.run(1)
+    assert statuses == [200]
+    (passed,) = path.received("10.0.0.2", "WOBBLE")
+    assert passed.body == body
     path.finish()
