@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 
 # programs that the tests and benchmarks start: installed when root, listed when not
 system:
-	@sh tools/system-packages sip-tester:sipp openssl:openssl
+	@sh tools/system-packages sip-tester:sipp openssl:openssl baresip-core:baresip tshark:tshark
 
 demo: setup
 	$(BIN)/ims-as demo --report demo-report
