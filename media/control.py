@@ -92,10 +92,22 @@ class StreamConfig:
     sends may be of any length, but only 20 ms take the columnar path."""
     dtmf_payload_type: int | None = None
     """RFC 4733 telephone-event, None: not negotiated."""
+    receive_payload_type: int | None = None
+    """What the peer sends with; None: as ``payload_type`` (an answer may choose a number of its own)."""
+    receive_dtmf_payload_type: int | None = None
+    """The same for telephone-event; None: as ``dtmf_payload_type``."""
     host: str | None = None
     """Local address to bind; None: the worker's own."""
     timeout_ms: int = 30000
-    """``rtp_timeout`` after so long without a packet while ``receive``; 0: never."""
+    """``rtp_timeout`` after so long without a packet while ``receive``; 0: never.  ``modify`` counts it anew."""
+
+    @property
+    def expected_payload_type(self) -> int:
+        return self.payload_type if self.receive_payload_type is None else self.receive_payload_type
+
+    @property
+    def expected_dtmf_payload_type(self) -> int | None:
+        return self.dtmf_payload_type if self.receive_dtmf_payload_type is None else self.receive_dtmf_payload_type
 
 
 @attrs.frozen

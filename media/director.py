@@ -131,6 +131,8 @@ class Director:
     def modify(self, name: str, config: StreamConfig) -> None:
         call = self._call(name)
         call.party.configure(config)
+        # silence is counted anew: nobody sent while the stream was held
+        self._table.opened[call.leg.row] = self._plane.tick
         if config.receive and self._table.fill_at[call.leg.row] == NEVER and self._table.last_rtp[call.leg.row] >= 0:
             self._table.fill_at[call.leg.row] = self._plane.tick + FILL_AFTER_TICKS
 

@@ -70,9 +70,11 @@ class Receiver:
             raise ControlError(f"codec {config.codec!r}")
         if not 0 <= config.payload_type < 128:
             raise ControlError(f"payload type {config.payload_type}")
+        if not 0 <= config.expected_payload_type < 128:
+            raise ControlError(f"payload type {config.expected_payload_type}")
         table, row = self.table, self.row
         self.config = config
-        table.first[row] = HeaderColumns.first_of(config.payload_type)
+        table.first[row] = HeaderColumns.first_of(config.expected_payload_type)
         table.codec[row] = g711.CODECS[config.codec]
         table.payload_type[row] = config.payload_type
         table.rtp_timeout[row] = config.timeout_ms // TICK_MS if config.timeout_ms and config.receive else NEVER
@@ -89,9 +91,9 @@ class Receiver:
         except RtpParseError:
             self.counters.invalid += 1
             return [], []
-        is_event = packet.payload_type == self.config.dtmf_payload_type
+        is_event = packet.payload_type == self.config.expected_dtmf_payload_type
         is_comfort_noise = packet.payload_type == 13
-        if packet.payload_type != self.config.payload_type and not is_event and not is_comfort_noise:
+        if packet.payload_type != self.config.expected_payload_type and not is_event and not is_comfort_noise:
             self.counters.invalid += 1
             return [], []
         table, row = self.table, self.row

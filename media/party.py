@@ -4,6 +4,9 @@ Symmetric RTP: packets go to the signalled address until a valid packet has come
 signalled address or, behind an address translator, another.  After that everybody else is a stranger: dropped and
 counted at first, and once the party has proved steady (`STEADY_PACKETS`) filtered by the kernel, to which the socket is
 then connected.
+
+When another address is signalled, packets of the former source are still on their way: for `FORMER_TICKS` they do not
+make it the party again.  After that they do, for a party behind a translator may have changed its inner address alone.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from media.plane import MediaPlane
 from media.rtp import RtpParseError, parse_rtp_untrusted
 from media.table import NEVER
 
-__all__ = ["STEADY_PACKETS", "Party"]
+__all__ = ["FORMER_TICKS", "STEADY_PACKETS", "Party"]
 
 STEADY_PACKETS: Final = 8
+FORMER_TICKS: Final = 200
+"""A second: the former party may go on sending until it has heard of the change."""
 
 Address = tuple[str, int]
 
@@ -41,6 +46,8 @@ class Party:
         self._on_first_packet = on_first_packet
         self._signalled: Address | None = None
         self._latched: Address | None = None
+        self._former: Address | None = None
+        self._former_until = 0
         self._seen = 0
         self._is_connected = False
 
@@ -60,6 +67,8 @@ class Party:
     def _unlatch(self) -> None:
         if self._is_connected:
             disconnect_udp(self.sock)
+        if self._latched is not None:
+            self._former, self._former_until = self._latched, self._plane.tick + FORMER_TICKS
         self._latched, self._seen, self._is_connected = None, 0, False
         self._plane.set_receive(self.sock, self.receive_untrusted)
 
@@ -90,6 +99,9 @@ class Party:
             if not self._is_ours(view[:n]):
                 self._leg.counters.invalid += 1
                 return 0
+            if address == self._former and address != self._signalled and self._plane.tick < self._former_until:
+                self._leg.counters.stranger += 1
+                return 0
             self._latched = address
             self._update_sending()
             self._on_first_packet(self._leg, f"{address[0]}:{address[1]}")
@@ -110,7 +122,8 @@ class Party:
             packet = parse_rtp_untrusted(datagram)
         except RtpParseError:
             return False
-        return config.receive and packet.payload_type in (config.payload_type, config.dtmf_payload_type, 13)
+        expected = config.expected_payload_type, config.expected_dtmf_payload_type, 13
+        return config.receive and packet.payload_type in expected
 
     def close(self) -> None:
         self.sock.close()

@@ -28,6 +28,7 @@ from ims_as.isc.served_user import ServedUser
 from ims_as.media_client import MediaLeg
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.invite_session import (
+    Acked,
     Cancelled,
     Ended,
     InviteSession,
@@ -185,6 +186,8 @@ class AgentCall:
                     self.handover.relay_caller_offer(request)
                 else:
                     await self.offers.receive_reinvite(request)
+            case Acked(request=request) if self.description.is_offering:
+                await self.offers.receive_answer(request.body)
             case RequestReceived() if self.handover is None:
                 pass  # answered by the session itself
             case _:
@@ -225,7 +228,8 @@ class AgentCall:
         """BYE to the caller."""
         self.end(termination)
         if self.session is not None:
-            self.session.bye(headers=[("Reason", f'SIP;cause=200;text="{_quoted(termination.reason)}"')])
+            cause = termination.cause or 200
+            self.session.bye(headers=[("Reason", f'SIP;cause={cause};text="{_quoted(termination.reason)}"')])
 
     async def release_media(self, reason: str) -> None:
         """The engine is told and gone, the port is closed.  Safe to call twice."""

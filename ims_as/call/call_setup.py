@@ -47,7 +47,7 @@ class CallSetup:
         call.engines = EngineChain(call, call.agent.engines)
         try:
             # nothing is sent to the caller before the answer: what plays now would be early media that nobody agreed to
-            await call.engines.open(stream_config(wanted, send=False), deadline=deadline)
+            await call.engines.open(wanted, deadline=deadline)
         except MediaError as error:
             return self._unable(error.code, error.detail, 503)
         self._answer()
@@ -88,12 +88,15 @@ class CallSetup:
         leg = call.leg
         assert leg is not None
         call.description.bind(leg.host, leg.port)
-        answer = call.description.answer_untrusted(call.request.body)
         call.session = context.user_agent.accept(call.request, call.take_transaction(), on_event=call.on_caller)
-        call.session.answer(answer)
-        stream = call.description.stream
-        assert stream is not None
-        leg.modify_soon(stream_config(stream))
+        if call.request.body:
+            call.session.answer(call.description.answer_untrusted(call.request.body))
+            stream = call.description.stream
+            assert stream is not None
+            leg.modify_soon(stream_config(stream))
+            call.offers.note_direction(stream)
+        else:  # our offer; the answer comes with the ACK
+            call.session.answer(call.description.offer())
         call.record.answered_at = context.wall()
         call.record.state = CallState.TALKING
         setup_ms = call.record.setup_ms

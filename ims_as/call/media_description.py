@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import attrs
 
-from ims_as.sip.offer_answer import AudioStream, LocalMedia, OfferAnswer, SdpSession, negotiate_answer
+from ims_as.sip.errors import SdpError
+from ims_as.sip.offer_answer import (
+    AudioStream,
+    LocalMedia,
+    OfferAnswer,
+    OfferAnswerState,
+    SdpSession,
+    negotiate_answer,
+)
 from ims_as.sip.sdp import parse_sdp_untrusted
 from media.control import StreamConfig
 
@@ -30,6 +38,8 @@ def stream_config(stream: AudioStream, *, send: bool | None = None) -> StreamCon
         receive=stream.direction.receives,
         ptime_ms=stream.ptime_ms or 20,
         dtmf_payload_type=stream.dtmf_payload_type,
+        receive_payload_type=stream.receive_payload_type,
+        receive_dtmf_payload_type=stream.receive_dtmf_payload_type,
     )
 
 
@@ -50,15 +60,24 @@ class CallDescription:
         """Version of the description that the caller has from us."""
         return self._exchange.session.version
 
-    def preview_untrusted(self, offer: bytes) -> AudioStream:
-        """What an offer would come to, before there is a port.
+    @property
+    def is_offering(self) -> bool:
+        """An offer of ours waits for its answer."""
+        return self._exchange.state is OfferAnswerState.LOCAL_OFFER
+
+    def preview_untrusted(self, offer: bytes) -> StreamConfig:
+        """What an offer would come to, before there is a port; nothing is sent yet.
 
         Raises:
             SdpError: it cannot be read or used (NoCommonCodecError: none of its codecs is ours).
         """
         local = self._exchange.local
+        if not offer:  # ours comes first: the port can be bound, the rest comes with the answer
+            codec = local.codecs[0]
+            return StreamConfig(codec.name, codec.payload_type, send=False, receive=False)
         session = SdpSession("-", 0, 0, local.address)
-        return negotiate_answer(parse_sdp_untrusted(offer), local, session=session).stream
+        stream = negotiate_answer(parse_sdp_untrusted(offer), local, session=session).stream
+        return stream_config(stream, send=False)
 
     def bind(self, address: str, port: int) -> None:
         """The port where our media plane listens."""
@@ -69,9 +88,36 @@ class CallDescription:
 
         Raises:
             SdpError: as ``preview_untrusted``; nothing has changed.
+            LocalProtocolError: an offer of ours is open.
         """
         return self._exchange.receive_offer(parse_sdp_untrusted(offer)).answer.to_bytes()
 
     def withdraw_answer(self) -> None:
         """The answer made last was not sent: ``stream`` and version are as before."""
         self._exchange.withdraw_answer()
+
+    def offer(self) -> bytes:
+        """An offer of all that we can do, where the caller's INVITE has none (RFC 6337 §5.2.5: whatever holds now).
+
+        Raises:
+            LocalProtocolError: one is open already.
+        """
+        return self._exchange.send_offer().to_bytes()
+
+    def withdraw_offer(self) -> None:
+        """The offer was not sent, or nobody answered it: everything is as before."""
+        self._exchange.withdraw_offer()
+
+    def take_answer_untrusted(self, answer: bytes) -> AudioStream:
+        """The answer to our offer.
+
+        Raises:
+            SdpError: it cannot be read or used; the offer is closed all the same.
+            LocalProtocolError: no offer of ours is open.
+        """
+        try:
+            description = parse_sdp_untrusted(answer)
+        except SdpError:
+            self._exchange.abandon_offer()
+            raise
+        return self._exchange.receive_answer(description)

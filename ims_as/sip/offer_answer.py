@@ -13,6 +13,7 @@ An `o=` version goes up by one when the description differs from the last one se
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Final
 
@@ -45,6 +46,9 @@ _TELEPHONE_EVENT: Final = "telephone-event"
 _PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
 # packet times that a G.711 sender can be asked for; others are a wish that RFC 8866 §6.4 lets us leave
 _PTIMES_MS: Final = range(10, 61, 10)
+# our own dynamic numbers, when the usual one has another meaning in a session
+_DYNAMIC: Final = (*range(DTMF_PAYLOAD_TYPE, 128), *range(96, DTMF_PAYLOAD_TYPE))
+_NO_PAYLOADS: Final[Mapping[int, RtpMap]] = {}
 
 
 @attrs.frozen(slots=True)
@@ -255,27 +259,58 @@ def _answer_audio(
     return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream
 
 
-def build_offer(local: LocalMedia, session: SdpSession) -> SessionDescription:
+def build_offer(
+    local: LocalMedia,
+    session: SdpSession,
+    *,
+    lines: Sequence[MediaDescription] = (),
+    position: int = 0,
+    payloads: Mapping[int, RtpMap] = _NO_PAYLOADS,
+) -> SessionDescription:
     """An offer with one audio line, RFC 3264 §5.
+
+    In mid-session the m= lines of the last description stay where they are, and a payload type keeps its meaning (§8):
+
+    Args:
+        lines: m= lines of the description in force; all but the one at `position` are offered with port 0.
+        payloads: payload types of that line that have had a meaning, whoever gave it.
 
     Raises:
         LocalProtocolError: there are no codecs, or two of them have the same payload type.
     """
-    clocks = list(dict.fromkeys(codec.clock_rate for codec in local.codecs))
-    numbers = [codec.payload_type for codec in local.codecs]
-    lines = [line for codec in local.codecs for line in _codec_lines(codec.payload_type, codec)]
+    numbers = _own_numbers(local, payloads)
+    text = [line for number, codec in zip(numbers, local.codecs, strict=True) for line in _codec_lines(number, codec)]
     if local.dtmf:
-        number = DTMF_PAYLOAD_TYPE
-        for clock_rate in clocks:
-            while number in numbers:
-                number += 1
+        for clock_rate in dict.fromkeys(codec.clock_rate for codec in local.codecs):
+            wanted = RtpMap(_TELEPHONE_EVENT, clock_rate)
+            number = _number_of(wanted, DTMF_PAYLOAD_TYPE, payloads, numbers)
             numbers.append(number)
-            lines += _dtmf_lines(number, clock_rate)
+            text += _dtmf_lines(number, clock_rate)
     if not local.codecs or len(set(numbers)) != len(numbers) or max(numbers) > 127:
         raise LocalProtocolError("codecs cannot be offered")
-    lines += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
-    media = MediaDescription("audio", local.port, "RTP/AVP", tuple(map(str, numbers)), tuple(lines))
-    return session.describe((("s", "-"), ("c", format_connection(local.address)), ("t", "0 0")), (media,))
+    text += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
+    proto = lines[position].proto if lines else "RTP/AVP"
+    audio = MediaDescription("audio", local.port, proto, tuple(map(str, numbers)), tuple(text))
+    media = tuple(audio if n == position else line.rejected() for n, line in enumerate(lines)) or (audio,)
+    return session.describe((("s", "-"), ("c", format_connection(local.address)), ("t", "0 0")), media)
+
+
+def _own_numbers(local: LocalMedia, payloads: Mapping[int, RtpMap]) -> list[int]:
+    if not payloads:
+        return [codec.payload_type for codec in local.codecs]
+    numbers: list[int] = []
+    for codec in local.codecs:
+        numbers.append(_number_of(codec.rtpmap, codec.payload_type, payloads, numbers))
+    return numbers
+
+
+def _number_of(meaning: RtpMap, own: int, payloads: Mapping[int, RtpMap], taken: Sequence[int]) -> int:
+    """The number that a format has in this session; else our own, else the next that means nothing yet."""
+    for number, known in payloads.items():
+        if known.is_same(meaning) and number not in taken:
+            return number
+    free = (number for number in (own, *_DYNAMIC) if number not in payloads and number not in taken)
+    return next(free, 128)
 
 
 def apply_answer(offer: SessionDescription, answer: SessionDescription) -> AudioStream:
@@ -331,6 +366,20 @@ class OfferAnswerState(Enum):
     LOCAL_OFFER = auto()
 
 
+@attrs.frozen(slots=True)
+class _Agreement:
+    """What holds between two exchanges, so that a failed one can come back to it."""
+
+    local: LocalMedia
+    session: SdpSession
+    stream: AudioStream | None = None
+    lines: tuple[MediaDescription, ...] = ()
+    """m= lines of our last description."""
+    position: int = 0
+    """Of the audio line in use."""
+    payloads: Mapping[int, RtpMap] = _NO_PAYLOADS
+
+
 class OfferAnswer:
     """Offer/answer of one dialog: at most one offer of ours is open, and the last agreement stays until the next.
 
@@ -342,8 +391,11 @@ class OfferAnswer:
         self.session = session
         self.state = OfferAnswerState.STABLE
         self.stream: AudioStream | None = None
+        self._lines: tuple[MediaDescription, ...] = ()
+        self._position = 0
+        self._payloads: dict[int, RtpMap] = {}
         self._offer: SessionDescription | None = None
-        self._before: tuple[LocalMedia, SdpSession, AudioStream | None] | None = None
+        self._before: _Agreement | None = None
 
     def receive_offer(self, offer: SessionDescription, *, local: LocalMedia | None = None) -> Negotiated:
         """Answer the peer's offer; `local` replaces our side from now on if it can be agreed.
@@ -355,30 +407,36 @@ class OfferAnswer:
         if self.state is OfferAnswerState.LOCAL_OFFER:
             raise LocalProtocolError("an offer of ours is open")
         self._before = None
-        before = self.local, self.session.copy(), self.stream
+        before = self._snapshot()
         negotiated = negotiate_answer(offer, local or self.local, session=self.session)
         self._before = before
         self.local = local or self.local
         self.stream = negotiated.stream
+        self._lines = negotiated.answer.media
+        self._position = next(n for n, line in enumerate(self._lines) if line.port)
+        self._learn(offer.media[self._position])
         return negotiated
 
     def withdraw_answer(self) -> None:
         """The answer made last was never sent: back to what was agreed before."""
-        if self._before is not None:
-            self.local, self.session, self.stream = self._before
-            self._before = None
+        self._restore()
 
     def send_offer(self, *, local: LocalMedia | None = None) -> SessionDescription:
-        """Make an offer and wait for its answer.
+        """Make an offer of all that we can do, and wait for its answer.
 
         Raises:
             LocalProtocolError: one is open already.
         """
         if self.state is OfferAnswerState.LOCAL_OFFER:
             raise LocalProtocolError("an offer of ours is open")
-        offer = build_offer(local or self.local, self.session)
+        before = self._snapshot()
+        offer = build_offer(
+            local or self.local, self.session, lines=self._lines, position=self._position, payloads=self._payloads
+        )
+        self._before = before
         self.local = local or self.local
         self._offer = offer
+        self._learn(offer.media[self._position])
         self.state = OfferAnswerState.LOCAL_OFFER
         return offer
 
@@ -394,6 +452,8 @@ class OfferAnswer:
             raise LocalProtocolError("no offer of ours is open")
         stream = apply_answer(offer, answer)
         self.stream = stream
+        self._lines = offer.media
+        self._learn(answer.media[self._position])
         return stream
 
     def abandon_offer(self) -> SessionDescription | None:
@@ -401,3 +461,23 @@ class OfferAnswer:
         offer, self._offer = self._offer, None
         self.state = OfferAnswerState.STABLE
         return offer
+
+    def withdraw_offer(self) -> None:
+        """Our offer was never sent: back to what was agreed before, the version of our description included."""
+        if self.abandon_offer() is not None:
+            self._restore()
+
+    def _learn(self, line: MediaDescription) -> None:
+        for number, meaning in line.payloads():
+            self._payloads.setdefault(number, meaning)
+
+    def _snapshot(self) -> _Agreement:
+        return _Agreement(
+            self.local, self.session.copy(), self.stream, self._lines, self._position, dict(self._payloads)
+        )
+
+    def _restore(self) -> None:
+        before, self._before = self._before, None
+        if before is not None:
+            self.local, self.session, self.stream = before.local, before.session, before.stream
+            self._lines, self._position, self._payloads = before.lines, before.position, dict(before.payloads)

@@ -406,3 +406,64 @@ def test_two_of_us_agree(order, dtmf, ours, theirs):
     assert got.direction is negotiated.stream.direction.reversed
     assert (got.dtmf_payload_type, negotiated.stream.dtmf_payload_type) == ((101, 101) if dtmf else (None, None))
     assert (got.remote_port, negotiated.stream.remote_port) == (2000, 4000)
+
+
+class TestLaterOffers:
+    """RFC 3264 §8: lines stay where they are, numbers keep their meaning."""
+
+    def exchange(self, *lines: str) -> OfferAnswer:
+        exchange = OfferAnswer(LOCAL, session())
+        exchange.receive_offer(offer(*lines))
+        return exchange
+
+    def test_lines_stay_and_ours_has_all_codecs(self):
+        exchange = self.exchange("m=video 1 RTP/AVP 99", "m=audio 1 RTP/AVPF 0", "m=audio 2 RTP/AVP 8")
+        mine = exchange.send_offer()
+        assert [(line.media, bool(line.port), line.proto) for line in mine.media] == [
+            ("video", False, "RTP/AVP"),
+            ("audio", True, "RTP/AVPF"),
+            ("audio", False, "RTP/AVP"),
+        ]
+        assert mine.media[1].formats == ("8", "0", "101")
+        assert mine.origin.version == "2"
+
+    def test_numbers_keep_their_meaning(self):
+        exchange = self.exchange(
+            "m=audio 1 RTP/AVP 118 0 101 102 8",
+            "a=rtpmap:118 PCMA/8000",
+            "a=rtpmap:101 AMR/8000",
+            "a=rtpmap:102 telephone-event/16000",
+            "a=rtpmap:8 L16/8000",
+        )
+        assert exchange.send_offer().media[0].formats == ("118", "0", "103")
+
+    def test_no_number_left(self):
+        lines = [f"a=rtpmap:{number} X{number}/8000" for number in range(128)]
+        exchange = OfferAnswer(LOCAL, session())
+        formats = " ".join(str(number) for number in range(128) if number != 0)
+        exchange.receive_offer(offer(f"m=audio 1 RTP/AVP {formats} 0", *lines[1:]))
+        with pytest.raises(LocalProtocolError):
+            exchange.send_offer()
+        assert exchange.state is OfferAnswerState.STABLE
+
+    def test_the_answer_is_read_at_its_line(self):
+        exchange = self.exchange("m=video 1 RTP/AVP 99", "m=audio 1 RTP/AVP 0")
+        exchange.send_offer()
+        stream = exchange.receive_answer(offer("m=video 0 RTP/AVP 99", "m=audio 7 RTP/AVP 8"))
+        assert (stream.codec, stream.remote_port) == ("PCMA", 7)
+
+    def test_an_offer_that_was_not_sent_is_forgotten(self):
+        exchange = self.exchange("m=audio 1 RTP/AVP 0")
+        before = exchange.stream
+        exchange.send_offer()
+        exchange.withdraw_offer()
+        assert (exchange.stream, exchange.session.version, exchange.state) == (before, 1, OfferAnswerState.STABLE)
+        assert exchange.send_offer().origin.version == "2"
+
+    def test_an_answer_that_was_not_sent_is_forgotten(self):
+        exchange = self.exchange("m=audio 1 RTP/AVP 0")
+        before = exchange.stream
+        exchange.receive_offer(offer("m=audio 3 RTP/AVP 8", "m=video 1 RTP/AVP 99"))
+        exchange.withdraw_answer()
+        assert (exchange.stream, exchange.session.version) == (before, 1)
+        assert len(exchange.send_offer().media) == 1

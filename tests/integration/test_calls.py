@@ -163,11 +163,7 @@ def test_emergency_and_priority_calls_are_passed_on_untouched(to: str, headers: 
 
 @pytest.mark.parametrize(
     "body",
-    [
-        b"",
-        b"garbage",
-        EVS_ONLY,
-    ],
+    [b"garbage", EVS_ONLY],
 )
 def test_an_offer_we_cannot_use_is_our_inability_not_the_callers_fault(body: bytes):
     async def main() -> None:

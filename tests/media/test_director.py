@@ -285,6 +285,18 @@ def test_a_party_that_says_nothing_is_reported_once(rig: Rig) -> None:
     assert [e["leg"] for e in rig.named("rtp_timeout")] == ["a"]
 
 
+def test_silence_on_hold_does_not_count_afterwards(rig: Rig) -> None:
+    stream = attrs.evolve(STREAM, timeout_ms=200)
+    rig.director.open("a", stream, None, False, lambda _: None)
+    rig.director.modify("a", attrs.evolve(stream, receive=False))
+    rig.run(100)
+    rig.director.modify("a", stream)
+    rig.run(30)
+    assert not rig.named("rtp_timeout")
+    rig.run(20)
+    assert len(rig.named("rtp_timeout")) == 1
+
+
 def test_release_of_one_leg_ends_its_bridge(rig: Rig) -> None:
     rig.open("a", engine=False)
     rig.open("b", engine=False)

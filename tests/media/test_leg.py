@@ -128,6 +128,16 @@ def test_other_payload_types_and_garbage_are_counted() -> None:
     assert int(table.packets_in[0]) == 0
 
 
+def test_a_peer_may_send_with_other_numbers_than_it_receives() -> None:
+    table, leg = build(payload_type=8, dtmf_payload_type=96, receive_payload_type=0, receive_dtmf_payload_type=101)
+    assert leg.receiver.receive_untrusted(packet(1), 0)[0]
+    assert leg.receiver.receive_untrusted(packet(2, payload_type=8), 4) == ([], [])
+    event = bytes([7, 0x8A]) + (160).to_bytes(2, "big")
+    one = build_rtp(payload_type=101, marker=False, sequence=2, timestamp=320, ssrc=5, payload=event)
+    assert [digit.digit for digit in leg.receiver.receive_untrusted(memoryview(one), 4)[1]] == ["7"]
+    assert int(table.payload_type[0]) == 8
+
+
 def test_nothing_is_received_on_hold() -> None:
     table, leg = build(receive=False)
     assert leg.receiver.receive_untrusted(packet(1), 0) == ([], [])
@@ -138,7 +148,9 @@ def test_nothing_is_received_on_hold() -> None:
     assert table.rtp_timeout[0] == 6000
 
 
-@pytest.mark.parametrize("config", [{"codec": "opus"}, {"payload_type": -1}, {"payload_type": 128}])
+@pytest.mark.parametrize(
+    "config", [{"codec": "opus"}, {"payload_type": -1}, {"payload_type": 128}, {"receive_payload_type": 128}]
+)
 def test_bad_configuration_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(ControlError):
         build(**config)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from media.control import ControlError, StreamConfig
 from media.io import PortPool
 from media.leg import Leg, LegCounters, Receiver
-from media.party import STEADY_PACKETS, Party
+from media.party import FORMER_TICKS, STEADY_PACKETS, Party
 from media.plane import MediaPlane
 from media.rtp import MAX_PACKET_BYTES, build_rtp
 from media.table import NEVER
@@ -139,6 +139,25 @@ def test_a_new_address_unlatches_even_a_connected_socket(rig: Rig) -> None:
     assert rig.target() is rig.third
     assert rig.send(rig.third, rtp()) == len(rtp())
     assert len(rig.latched) == 2
+
+
+def test_packets_of_the_former_party_on_their_way_do_not_latch(rig: Rig) -> None:
+    rig.send(rig.caller, rtp())
+    rig.party.configure(StreamConfig("PCMU", 0, **signalled(rig.third)))
+    assert rig.send(rig.caller, rtp(sequence=2)) == 0
+    assert rig.target() is rig.third
+    # behind a translator the source may stay the same: after a while it counts again
+    rig.plane.tick += FORMER_TICKS
+    assert rig.send(rig.caller, rtp(sequence=3))
+    assert rig.target() is rig.caller
+
+
+def test_a_party_that_comes_back_is_heard_at_once(rig: Rig) -> None:
+    rig.party.configure(StreamConfig("PCMU", 0, **signalled(rig.caller)))
+    rig.send(rig.caller, rtp())
+    rig.party.configure(StreamConfig("PCMU", 0, remote_host="0.0.0.0", remote_port=9, send=False))
+    rig.party.configure(StreamConfig("PCMU", 0, **signalled(rig.caller)))
+    assert rig.send(rig.caller, rtp(sequence=2))
 
 
 def test_the_same_address_again_keeps_the_latch(rig: Rig) -> None:

@@ -24,6 +24,7 @@ from ims_as.app import Application
 from ims_as.config import load_config
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
+from ims_as.sip.timers import TimerConfig
 from ims_as.sip.transaction import ResponseReceived, ServerTransaction
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.address import ListenAddress
@@ -54,24 +55,60 @@ class RtpSocket:
         self.socket.setblocking(False)
         self.host, self.port = self.socket.getsockname()
         self._sequence = 100
+        self._ssrc = b"UE" + self.port.to_bytes(2, "big")
 
-    def offer(self, *, direction: str = "sendrecv", formats: str = "0 8 101", version: int = 1) -> bytes:
-        lines = ["v=0", f"o=ue 7 {version} IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
-        lines += [f"m=audio {self.port} RTP/AVP {formats}", "a=rtpmap:101 telephone-event/8000", "a=ptime:20"]
+    def offer(
+        self,
+        *,
+        direction: str = "sendrecv",
+        formats: str = "0 8 101",
+        version: int = 1,
+        event_type: int = 101,
+        connection: str | None = None,
+    ) -> bytes:
+        """Also good for an answer.  ``event_type``: number of telephone-event; ``connection``: another c= address."""
+        lines = ["v=0", f"o=ue 7 {version} IN IP4 {self.host}", "s=-", f"c=IN IP4 {connection or self.host}", "t=0 0"]
+        lines += [f"m=audio {self.port} RTP/AVP {formats}", f"a=rtpmap:{event_type} telephone-event/8000", "a=ptime:20"]
         return ("\r\n".join([*lines, f"a={direction}"]) + "\r\n").encode()
 
-    def send(self, host: str, port: int, packets: int = 1) -> None:
+    def send(self, host: str, port: int, packets: int = 1, *, payload_type: int = 0, sample: bytes = b"\xff") -> None:
+        """Packets of 20 ms, all of one sample: silence in PCMU by default."""
         for _ in range(packets):
-            self._sequence += 1
-            header = (
-                b"\x80\x00" + self._sequence.to_bytes(2, "big") + (self._sequence * 160).to_bytes(4, "big") + b"SSRC"
-            )
-            self.socket.sendto(header + b"\xff" * 160, (host, port))
+            self._send(host, port, payload_type, sample * 160, (self._sequence + 1) * 160)
+
+    def send_digit(self, host: str, port: int, digit: int, *, payload_type: int = 101) -> None:
+        """A telephone event of 100 ms (RFC 4733), its end three times."""
+        timestamp = (self._sequence + 1) * 160
+        for duration, end in ((160, 0), (480, 0), (800, 0x80), (800, 0x80), (800, 0x80)):
+            payload = bytes([digit, end | 10]) + duration.to_bytes(2, "big")
+            self._send(host, port, payload_type, payload, timestamp)
+
+    def _send(self, host: str, port: int, payload_type: int, payload: bytes, timestamp: int) -> None:
+        self._sequence += 1
+        header = bytes([0x80, payload_type]) + self._sequence.to_bytes(2, "big") + timestamp.to_bytes(4, "big")
+        self.socket.sendto(header + self._ssrc + payload, (host, port))
 
     async def receive(self) -> bytes:
         with trio.fail_after(WAIT_S):
             await trio.lowlevel.wait_readable(self.socket)
         return self.socket.recv(2048)
+
+    async def receive_type(self, payload_type: int) -> bytes:
+        """The next packet of that payload type; others are thrown away."""
+        with trio.fail_after(WAIT_S):
+            while True:
+                packet = await self.receive()
+                if packet[1] & 0x7F == payload_type:
+                    return packet
+
+    def drain(self) -> int:
+        """Throws away what has come; how many packets that were."""
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.socket.recv(2048)
+                count += 1
+        return count
 
     def close(self) -> None:
         self.socket.close()
@@ -319,14 +356,16 @@ class World:
 
 
 @asynccontextmanager
-async def world(*overrides: str, engine: bool = True) -> AsyncIterator[World]:
-    """A running world; at its end nothing of any call may be left."""
+async def world(*overrides: str, engine: bool = True, timers: TimerConfig | None = None) -> AsyncIterator[World]:
+    """A running world; at its end nothing of any call may be left.  ``timers``: of the server's SIP."""
     here = World(f"127.{20 + os.getpid() % 200}.{next(_networks)}")
     async with trio.open_nursery() as nursery:
         here.tasks = nursery
         if engine:
             await nursery.start(here.engine.run)
         here.app = Application(load_config(None, overrides=here.config(*overrides), environ={}))
+        if timers is not None:
+            here.app.endpoint._layer.timers = timers
         await nursery.start(here.app.run)
         await nursery.start(here.core.run)
         try:

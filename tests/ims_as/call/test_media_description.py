@@ -3,7 +3,7 @@
 import pytest
 
 from ims_as.call.media_description import CallDescription, stream_config
-from ims_as.sip.errors import NoCommonCodecError, SdpError
+from ims_as.sip.errors import LocalProtocolError, NoCommonCodecError, SdpError
 from ims_as.sip.sdp import parse_sdp_untrusted
 
 
@@ -27,11 +27,12 @@ def version_of(body: bytes) -> str:
 def test_a_preview_commits_to_nothing():
     description = CallDescription("192.0.2.30", 42)
     assert description.preview_untrusted(offer()).codec == "PCMU"
+    assert not description.preview_untrusted(offer()).send
     assert description.stream is None
     with pytest.raises(NoCommonCodecError):
         description.preview_untrusted(offer("97"))
     with pytest.raises(SdpError):
-        description.preview_untrusted(b"")
+        description.preview_untrusted(b"v=0")
 
 
 def test_an_answer_and_what_the_media_plane_is_told():
@@ -71,3 +72,29 @@ def test_an_unusable_offer_changes_nothing():
         description.answer_untrusted(offer("97"))
     description.withdraw_answer()
     assert (description.stream, description.version) == (before, 1)
+
+
+def test_our_offer_and_its_answer():
+    description = described()
+    assert not description.preview_untrusted(b"").send
+    ours = parse_sdp_untrusted(description.offer())
+    assert ours.media[0].formats == ("8", "0", "101")
+    assert description.is_offering
+    with pytest.raises(LocalProtocolError):
+        description.answer_untrusted(offer())
+    stream = description.take_answer_untrusted(offer("0", "96").replace(b"101 tele", b"96 tele"))
+    config = stream_config(stream)
+    assert (config.dtmf_payload_type, config.receive_dtmf_payload_type) == (96, 101)
+    assert not description.is_offering
+
+
+@pytest.mark.parametrize("answer", [b"", b"garbage", offer("97"), offer(port=0)])
+def test_an_unusable_answer_closes_the_offer(answer: bytes):
+    description = described()
+    description.answer_untrusted(offer())
+    before = description.stream
+    description.offer()
+    with pytest.raises(SdpError):
+        description.take_answer_untrusted(answer)
+    assert not description.is_offering
+    assert description.stream == before
