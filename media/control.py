@@ -131,6 +131,8 @@ class EngineTarget:
     filler_after_ms: int = 700
     """Filler when the engine says nothing for so long after the caller stopped speaking; 0: never."""
     filler_clip: str | None = None
+    digits: bool = True
+    """Tell the engine each RFC 4733 digit at once; False: the signalling side does, which has other sources as well."""
     ca_file: str | None = None
     """PEM file, on the worker's machine, of the authorities trusted for a ``wss:`` engine; None: the system's.  Read
     once per worker process."""

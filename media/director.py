@@ -234,7 +234,8 @@ class Director:
     # ---- observer of the plane
     def digit_received(self, leg: Leg, digit: Digit) -> None:
         leg.counters.dtmf_in += 1
-        if (session := self._calls[leg.name].session) is not None:
+        session = self._calls[leg.name].session
+        if session is not None and session.target.digits:
             session.send_text(session.protocol.build_dtmf(digit.digit, digit.duration_ms))
         self._event("dtmf", leg, digit=digit.digit, duration_ms=digit.duration_ms)
 

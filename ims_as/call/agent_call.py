@@ -14,6 +14,7 @@ import trio
 
 from ims_as.call.call_setup import CallSetup
 from ims_as.call.caller_offers import CallerOffers
+from ims_as.call.caller_requests import CallerDigits, CallerRequests
 from ims_as.call.context import CallContext
 from ims_as.call.engine_chain import EngineChain
 from ims_as.call.media_description import CallDescription
@@ -75,7 +76,9 @@ class AgentCall:
         self.handover: Handover | None = None
         self.description = CallDescription(context.config.media.address, int(record.received_at * 1000))
         self.offers = CallerOffers(self)
+        self.digits = CallerDigits(self)
         self.dropped_events = 0
+        self._requests = CallerRequests(self)
         self._media = MediaEvents(self)
         self._transaction: ServerTransaction | None = transaction
         self._scope = trio.CancelScope()
@@ -143,7 +146,10 @@ class AgentCall:
 
     def on_caller(self, session: InviteSession, event: SessionEvent) -> None:
         """Events of the caller's dialog."""
-        self.post("caller", event)
+        if isinstance(event, RequestReceived):
+            self._requests.receive(event)  # it wants its answer at once
+        else:
+            self.post("caller", event)
 
     def on_media(self, event: dict[str, Any]) -> None:
         """The worker's events for our leg."""
@@ -161,6 +167,8 @@ class AgentCall:
                     await self._receive_caller(event)
                 case "media":
                     await self._media.receive(event)
+                case "info":
+                    self.digits.receive_info(event)
                 case "callee" if self.handover is not None:
                     await self.handover.receive_callee(event)
                 case "local":
@@ -188,8 +196,6 @@ class AgentCall:
                     await self.offers.receive_reinvite(request)
             case Acked(request=request) if self.description.is_offering:
                 await self.offers.receive_answer(request.body)
-            case RequestReceived() if self.handover is None:
-                pass  # answered by the session itself
             case _:
                 if self.handover is not None:
                     await self.handover.receive_caller(event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ims_as.call.caller_requests import recv_info
 from ims_as.call.engine_chain import EngineChain
 from ims_as.call.failure import FailureAction, choose_failure_action, reason_header
 from ims_as.call.media_description import stream_config
@@ -89,14 +90,15 @@ class CallSetup:
         assert leg is not None
         call.description.bind(leg.host, leg.port)
         call.session = context.user_agent.accept(call.request, call.take_transaction(), on_event=call.on_caller)
+        headers = recv_info(call.request)
         if call.request.body:
-            call.session.answer(call.description.answer_untrusted(call.request.body))
+            call.session.answer(call.description.answer_untrusted(call.request.body), headers=headers)
             stream = call.description.stream
             assert stream is not None
             leg.modify_soon(stream_config(stream))
             call.offers.note_direction(stream)
         else:  # our offer; the answer comes with the ACK
-            call.session.answer(call.description.offer())
+            call.session.answer(call.description.offer(), headers=headers)
         call.record.answered_at = context.wall()
         call.record.state = CallState.TALKING
         setup_ms = call.record.setup_ms

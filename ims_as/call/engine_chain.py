@@ -132,4 +132,5 @@ class EngineChain:
             start=start,
             filler_after_ms=agent.filler.after_ms,
             filler_clip=agent.filler.clip,
+            digits=False,  # they come from us, who know those that came by INFO too
         )

@@ -45,6 +45,7 @@ class MediaEvents:
                 call.trace("media", "caller", "media", f"barge-in after {event.get('played_ms')} ms", at=at)
             case "dtmf":
                 call.trace("media", "caller", "media", f"DTMF {event.get('digit')}", at=at)
+                call.digits.receive_rtp(event)
             case "rtp_timeout" if not call.offers.on_hold and not call.is_joined:
                 call.context.metrics.rtp_timeouts.inc()
                 call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)
@@ -69,8 +70,8 @@ class MediaEvents:
                 call.hand_over(str(event.get("target", "served-user")), "agent", event.get("data"))
             case "hangup":
                 self._is_hanging_up = True
-            case "dtmf" if call.leg is not None:
-                call.leg.send_dtmf(str(event.get("digits", ""))[:32])
+            case "dtmf":
+                call.digits.send(str(event.get("digits", ""))[:32])
             case "tool_call" if call.leg is not None:
                 # tools are the operator's; with none configured the engine is told so and need not wait
                 error = {"event": "tool_result", "id": event.get("id"), "error": "no such tool"}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from media import director as director_module
 from media.control import EngineTarget, StreamConfig
 from media.director import CommandError, Director
+from media.dtmf import Digit
 from media.engines.base import Audio, Clear, EngineEvent, Forward, Hangup, MarkRequest
 from media.engines.ims_as_v1 import ImsAsV1
 from media.engines.session import EngineFailure
@@ -257,6 +258,16 @@ def test_a_lost_engine_gives_way_to_filler(rig: Rig) -> None:
     Session.made[-1].say(Audio(SPEECH))
     rig.run(FRAME_TICKS)
     assert [e["on"] for e in rig.named("filler")] == [True, False]
+
+
+@pytest.mark.parametrize("digits", [True, False])
+def test_who_tells_the_engine_of_a_digit(rig: Rig, digits: bool) -> None:
+    rig.director.open("a", STREAM, attrs.evolve(TARGET, digits=digits), False, lambda _: None)
+    session = Session.made[-1]
+    session.open()
+    rig.director.digit_received(rig.plane.leg_of(0), Digit("5", 100))
+    assert [text["digit"] for text in session.texts if text["event"] == "dtmf"] == ["5"] * digits
+    assert [event["digit"] for event in rig.named("dtmf")] == ["5"]
 
 
 def test_what_is_not_ours_is_forwarded(rig: Rig) -> None:
