@@ -7,6 +7,7 @@ received (so that its header and its burst are still good for the generator).
 
   python floor.py CALLS RTPHOST:PORT ENGINEHOST:PORT [SECONDS]
 """
+
 import select
 import socket
 import sys
@@ -20,8 +21,10 @@ def main() -> None:
     ehost, eport = sys.argv[3].split(":")
     limit = float(sys.argv[4]) if len(sys.argv) > 4 else 60
     ws = b"\x82\xfe" + (640).to_bytes(2, "big") + bytes(644)
-    request = (b"GET /floor HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-               b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+    request = (
+        b"GET /floor HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
     poll = select.epoll()
     handlers: dict[int, Callable[[], None]] = {}
     for i in range(n):

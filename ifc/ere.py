@@ -154,9 +154,7 @@ def _translate_set(charset: CharSet) -> str:
         return "."
     if (literal := charset.literal) is not None:
         return re.escape(literal)
-    body = "".join(
-        _escape(low) if low == high else f"{_escape(low)}-{_escape(high)}" for low, high in charset.ranges
-    )
+    body = "".join(_escape(low) if low == high else f"{_escape(low)}-{_escape(high)}" for low, high in charset.ranges)
     return f"[{'^' if charset.negated else ''}{body}]"
 
 

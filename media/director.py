@@ -81,9 +81,7 @@ class Director:
         plane.observer = self
 
     # ---- commands
-    def open(
-        self, name: str, config: StreamConfig, target: EngineTarget | None, keep: bool, done: Done
-    ) -> None:
+    def open(self, name: str, config: StreamConfig, target: EngineTarget | None, keep: bool, done: Done) -> None:
         """Binds a port and connects the engine; ``done`` gets the reply, now or later.
 
         Raises:

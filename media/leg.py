@@ -198,11 +198,7 @@ class Receiver:
         if self._gap is not None and self._gap.is_empty:
             self._gap = None
         self.table.plain[self.row] = (
-            self.config.receive
-            and self._gap is None
-            and not self._carry
-            and not self.conceal_run
-            and not self.filled
+            self.config.receive and self._gap is None and not self._carry and not self.conceal_run and not self.filled
         )
 
     def _wait(self) -> int:
@@ -276,5 +272,3 @@ class Leg:
             "ttfb_ms": round(ttfb[len(ttfb) // 2], 1) if ttfb else None,
             "ttfb_max_ms": round(ttfb[-1], 1) if ttfb else None,
         }
-
-

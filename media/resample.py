@@ -78,9 +78,7 @@ class Downsampler:
         return _blockwise(extended, extended.shape[1] - self.history, _BLOCK * self.factor, self._matrix)
 
 
-def _blockwise(
-    extended: NDArray[np.float32], n_in: int, step: int, matrix: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _blockwise(extended: NDArray[np.float32], n_in: int, step: int, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     n_legs, n_blocks, width = extended.shape[0], n_in // step, matrix.shape[0]
     row, item = extended.strides
     windows = np.ascontiguousarray(

@@ -85,9 +85,7 @@ def parse_rtp_untrusted(datagram: bytes | memoryview) -> RtpPacket:
     )
 
 
-def build_rtp(
-    *, payload_type: int, marker: bool, sequence: int, timestamp: int, ssrc: int, payload: bytes
-) -> bytes:
+def build_rtp(*, payload_type: int, marker: bool, sequence: int, timestamp: int, ssrc: int, payload: bytes) -> bytes:
     """One packet, for the few that are not built as columns (telephone events)."""
     return (
         bytes([0x80, payload_type | (0x80 if marker else 0)])

@@ -46,9 +46,7 @@ class VadColumns:
         self.is_speech[row] = False
         self._run[row] = 0
 
-    def update(
-        self, rows: NDArray[np.intp], frames: NDArray[np.float32]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def update(self, rows: NDArray[np.intp], frames: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Measures one frame of each leg.
 
         Args:

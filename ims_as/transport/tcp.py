@@ -308,5 +308,3 @@ class TcpTransport:
         if self._by_remote.get(connection.flow.remote) is connection:
             del self._by_remote[connection.flow.remote]
         self.user.receive_connection_lost(number, reason)
-
-

@@ -1,0 +1,171 @@
+"""Applies the header table: what goes on, what is rewritten, what our answers carry.
+
+One `HeaderPolicy` serves the whole process; it keeps nothing of any call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ims_as.isc.charging import read_charging_vector_untrusted
+from ims_as.isc.header_table import DROP, KEEP, HeaderRule, rule_for
+from ims_as.isc.history_info import read_diversions_untrusted, read_history_untrusted
+from ims_as.isc.privacy import Privacy, read_privacy_untrusted
+from ims_as.isc.session_id import SessionEnd, name_based_id
+from ims_as.sip.grammar import printable
+from ims_as.sip.headers import header_key
+from ims_as.sip.message import DEFAULT_MAX_FORWARDS, Message, Request, Response
+
+__all__ = ["HeaderPolicy", "next_max_forwards"]
+
+Header = tuple[str, str]
+
+MAX_ENGINE_HEADERS: Final = 32
+MAX_ENGINE_VALUE_CHARS: Final = 1024
+# calling party category and originating line information, TS 24.229 §7.2A.12
+_CPC_RE: Final = re.compile(r";[ \t]*(?:cpc|oli)=[A-Za-z0-9\-]{1,32}", re.IGNORECASE)
+
+
+def next_max_forwards(request: Request) -> int | None:
+    """For the request on the other side of a B2BUA (RFC 7332); None when it was used up: 483."""
+    value = request.max_forwards
+    if value is None:
+        return DEFAULT_MAX_FORWARDS
+    return value - 1 if value > 0 else None
+
+
+class HeaderPolicy:
+    """The table with our own names in it.
+
+    Args:
+        own_ioi: our inter-operator identifier of type 3.
+        host: our host name, the namespace of the Session-IDs that we make.
+    """
+
+    def __init__(self, *, own_ioi: str, host: str) -> None:
+        self.own_ioi = own_ioi
+        self._host = host
+
+    # ---------------------------------------------------------------- B2BUA
+
+    def copy_for_b2bua(self, request: Request) -> list[Header]:
+        """The headers of the request on the other side, without those that its dialog writes itself."""
+        return self._copy(request, lambda rule: rule.b2bua)
+
+    def copy_response_for_b2bua(self, response: Response) -> list[Header]:
+        """What our response takes over from the other side's; `response_headers` adds what is ours."""
+        return self._copy(response, lambda rule: rule.reply)
+
+    def _copy(self, message: Message, cell: Callable[[HeaderRule], str]) -> list[Header]:
+        copied: list[Header] = []
+        for name, value in message.headers.items():
+            action = cell(rule_for(name))
+            if action == KEEP:
+                copied.append((name, value))
+            elif action == "charging":
+                vector = read_charging_vector_untrusted(message)
+                copied.append((name, value if vector is None else str(vector.for_request(self.own_ioi))))
+        return copied
+
+    # ---------------------------------------------------------------- user agent
+
+    def response_headers(self, request: Request) -> list[Header]:
+        """What all our responses above 100 to this request carry besides what RFC 3261 copies."""
+        found: list[Header] = []
+        headers = request.headers
+        if "P-Charging-Vector" in headers:
+            vector = read_charging_vector_untrusted(request)
+            if vector is not None:
+                found.append(("P-Charging-Vector", str(vector.for_response(self.own_ioi))))
+        if "Session-ID" in headers:
+            found.append(("Session-ID", str(self.session_end(request))))
+        return found
+
+    def dialog_headers(self, request: Request) -> list[Header]:
+        """What our own requests carry in the dialog that this one made (TS 24.229 §5.7.2)."""
+        found: list[Header] = []
+        vector = read_charging_vector_untrusted(request)
+        if vector is not None:
+            found.append(("P-Charging-Vector", str(vector.in_dialog(self.own_ioi))))
+        if "Session-ID" in request.headers:
+            found.append(("Session-ID", str(self.session_end(request))))
+        return found
+
+    def session_end(self, request: Request) -> SessionEnd:
+        """Our end of the session that the request began; the same each time."""
+        end = SessionEnd(name_based_id(self._host, request.call_id, request.from_tag or ""))
+        end.receive(request)
+        return end
+
+    # ---------------------------------------------------------------- out of the trust domain
+
+    def strip_for_untrusted(self, message: Message) -> None:
+        """Take out of a message of ours what only the trust domain may see."""
+        privacy = read_privacy_untrusted(message)
+        kept: list[Header] = []
+        for name, value in message.headers.items():
+            action = rule_for(name).untrusted
+            if action == KEEP:
+                kept.append((name, value))
+            elif action != DROP and (left := _rewrite(action, name, value, privacy)):
+                kept.append((name, left))
+        message.headers = type(message.headers)(kept)
+
+    # ---------------------------------------------------------------- engines
+
+    def engine_headers(self, request: Request, *, extra: Iterable[str] = ()) -> dict[str, str]:
+        """``headers`` of ``start``: name as in the table, values of one name joined by ", ".
+
+        Args:
+            extra: names that the operator wants the agent's engine to have; they go there only as far as they would go
+                to an untrusted peer, and never those that the table keeps from engines.
+        """
+        wanted = {header_key(name) for name in extra}
+        privacy = read_privacy_untrusted(request)
+        found: dict[str, str] = {}
+        for name, value in request.headers.items():
+            rule = rule_for(name)
+            action, label = rule.engine, rule.name
+            if header_key(name) in wanted and rule.name.startswith("("):
+                action, label = rule.untrusted, name
+            if action == DROP:
+                continue
+            text = printable(value if action == KEEP else _rewrite(action, name, value, privacy))[
+                :MAX_ENGINE_VALUE_CHARS
+            ]
+            if not text:
+                continue
+            if label in found:
+                found[label] = f"{found[label]}, {text}"[:MAX_ENGINE_VALUE_CHARS]
+            elif len(found) < MAX_ENGINE_HEADERS:
+                found[label] = text
+        return found
+
+
+def _rewrite(action: str, name: str, value: str, privacy: Privacy) -> str:
+    """The value as it may leave, "" when it may not."""
+    match action:
+        case "identity":
+            return "" if privacy.hides_identity else _CPC_RE.sub("", value)
+        case "no-cpc":
+            return _CPC_RE.sub("", value)
+        case "no-psap":
+            return "" if value.strip().lower() == "psap-callback" else value
+        case "history":
+            return "" if privacy.hides_history else _public_history(name, value)
+        case "diversion":
+            return "" if privacy.hides_history or privacy.hides_identity else _public_diversions(name, value)
+    raise AssertionError(action)
+
+
+def _public_history(name: str, value: str) -> str:
+    entries = read_history_untrusted(Message([(name, value)]))
+    return ", ".join(str(entry.address) for entry in entries if not entry.is_private)
+
+
+def _public_diversions(name: str, value: str) -> str:
+    return ", ".join(
+        str(each.address) for each in read_diversions_untrusted(Message([(name, value)])) if not each.is_private
+    )
