@@ -16,6 +16,7 @@ __all__ = [
     "HOST",
     "IPV6_REFERENCE",
     "PARAM",
+    "PARAMS",
     "QUOTED_STRING",
     "TOKEN",
     "TOKEN_RE",
@@ -26,6 +27,7 @@ __all__ = [
     "parse_params",
     "printable",
     "quote",
+    "read_param",
     "split_list",
     "unquote",
 ]
@@ -50,6 +52,8 @@ HOST: Final = rf"(?:[A-Za-z0-9_][A-Za-z0-9_.\-]*|{IPV6_REFERENCE})"
 # brackets (received=) and "/" or ":" inside values are common
 PARAM: Final = rf'[ \t]*;[ \t]*({TOKEN})(?:[ \t]*=[ \t]*({QUOTED_STRING}|[^\s;,"<>]*))?[ \t]*'
 _PARAM_RE: Final = re.compile(PARAM)
+# *( SEMI generic-param ): the same as one pattern, to check them all without reading them
+PARAMS: Final = rf'(?:[ \t]*+;[ \t]*+{TOKEN}+(?:[ \t]*+=[ \t]*+(?:{QUOTED_STRING}|[^\s;,"<>]*+))?+[ \t]*+)*+'
 
 # what hides commas in a list, to its end or to the end of the text, and the comma itself
 _LIST_RE: Final = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|<[^>]*+>?|,', re.DOTALL)
@@ -105,6 +109,31 @@ def unquote(text: str) -> str:
         text = text[1:-1]
         return _QUOTED_PAIR_RE.sub(r"\1", text) if "\\" in text else text
     return text
+
+
+def read_param(params: str, name: str) -> str | None:
+    """As `find_param`, from the text of parameters that PARAMS has matched; `name` in small letters.
+
+    What nearly all write (no white space, nothing quoted) is read without taking the parameters apart.
+    """
+    if not params:
+        return None
+    if '"' not in params and " " not in params and "\t" not in params:
+        prefix = ";" + name
+        start = len(prefix)
+        if not params.startswith(prefix):
+            # lower() keeps places in ASCII only
+            start = params.lower().find(prefix) + start if params.isascii() else -1
+            if start < len(prefix):
+                return None if start >= 0 else find_param(parse_params(params), name)
+        follower = params[start : start + 1]
+        if follower == "=":
+            end = params.find(";", start)
+            return params[start + 1 :] if end < 0 else params[start + 1 : end]
+        if not follower or follower == ";":
+            return ""
+        # a longer name that begins like this one: the parameter may still come
+    return find_param(parse_params(params), name)
 
 
 def split_list(text: str) -> list[str]:

@@ -15,6 +15,7 @@ import attrs
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import (
     HOST,
+    PARAMS,
     QUOTED_STRING,
     TOKEN,
     Params,
@@ -24,10 +25,12 @@ from ims_as.sip.grammar import (
     parse_params,
     printable,
     quote,
+    read_param,
     split_list,
     unquote,
 )
-from ims_as.sip.uri import Uri, parse_uri
+from ims_as.sip.text_cache import TextCache
+from ims_as.sip.uri import Uri, check_uri, parse_uri
 
 __all__ = [
     "MAX_CSEQ",
@@ -43,6 +46,7 @@ __all__ = [
     "parse_name_addr",
     "parse_name_addrs",
     "parse_seconds",
+    "parse_sound_address",
     "parse_via",
 ]
 
@@ -52,31 +56,71 @@ MAX_CSEQ: Final = 2**31 - 1
 MAX_SECONDS: Final = 2**32 - 1
 
 # via-parm = sent-protocol LWS sent-by *( SEMI via-params ); SLASH and COLON may have white space around them
-_VIA_RE: Final = re.compile(
-    rf"SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*({TOKEN})[ \t]+({HOST})(?:[ \t]*:[ \t]*([0-9]{{1,5}}))?[ \t]*(;.*)?",
-    re.IGNORECASE,
+_VIA_HEAD: Final = (
+    rf"[Ss][Ii][Pp][ \t]*/[ \t]*2\.0[ \t]*/[ \t]*({TOKEN})[ \t]+({HOST})(?:[ \t]*:[ \t]*([0-9]{{1,5}}))?[ \t]*+"
 )
+_VIA_RE: Final = re.compile(rf"{_VIA_HEAD}({PARAMS})")
 # name-addr = [ display-name ] LAQUOT addr-spec RAQUOT, display-name = *(token LWS) / quoted-string;
 # wider: letters beyond ASCII without quotes
-_NAME_ADDR_RE: Final = re.compile(
-    rf"(?:({QUOTED_STRING})[ \t]*|((?:[A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]+)?))<([^<>\s]+)>[ \t]*(;.*)?"
+_NAME_ADDR_HEAD: Final = (
+    rf"(?:({QUOTED_STRING})[ \t]*|((?:[A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]+)?))<([^<>\s]+)>[ \t]*+"
 )
+_NAME_ADDR_RE: Final = re.compile(rf"{_NAME_ADDR_HEAD}({PARAMS})")
 # addr-spec without brackets: "," ";" "?" would be the header's, RFC 3261 §20.10
-_ADDR_SPEC_RE: Final = re.compile(r"([^<>\s\",;?]+)[ \t]*(;.*)?")
+_ADDR_SPEC_HEAD: Final = r"([^<>\s\",;?]+)[ \t]*+"
+_ADDR_SPEC_RE: Final = re.compile(rf"{_ADDR_SPEC_HEAD}({PARAMS})")
+# what comes before malformed parameters
+_VIA_BEFORE_PARAMS_RE: Final = re.compile(f"{_VIA_HEAD};")
+_ADDRESS_BEFORE_PARAMS_RE: Final = re.compile(f"(?:{_NAME_ADDR_HEAD}|{_ADDR_SPEC_HEAD});")
 _CSEQ_RE: Final = re.compile(rf"([0-9]{{1,10}})[ \t]+({TOKEN})")
 _RACK_RE: Final = re.compile(rf"([0-9]{{1,10}})[ \t]+([0-9]{{1,10}})[ \t]+({TOKEN})")
 _SECONDS_RE: Final = re.compile(r"([0-9]{1,10})[ \t]*(?:\([^()]*\)[ \t]*)?(;.*)?")
 
 
-@attrs.frozen(slots=True)
 class Via:
-    """One Via value, RFC 3261 §20.42. `host` of IPv6 is without brackets; `transport` as spelt ("UDP")."""
+    """One Via value, RFC 3261 §20.42; not to be changed. `host` of IPv6 is without brackets, `transport` as spelt.
 
-    transport: str
-    host: str
-    port: int | None = None
-    params: Params = ()
-    text: str = attrs.field(default="", eq=False, repr=False)
+    Parameters that came as checked text are taken apart only when they are asked for: one Via is made per message.
+    """
+
+    __slots__ = ("_params", "_params_text", "host", "port", "text", "transport")
+
+    def __init__(
+        self,
+        transport: str,
+        host: str,
+        port: int | None = None,
+        params: Params | None = (),
+        text: str = "",
+        params_text: str = "",
+    ) -> None:
+        """`text` is what `str` gives; with `params` None they are in `params_text`, which `PARAMS` has matched."""
+        self.transport: Final = transport
+        self.host: Final = host
+        self.port: Final = port
+        self.text: Final = text
+        self._params = params
+        self._params_text: Final = params_text
+
+    @property
+    def params(self) -> Params:
+        """Parameters in order and as spelt."""
+        params = self._params
+        if params is None:
+            params = self._params = parse_params(self._params_text)
+        return params
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Via) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[object, ...]:
+        return self.transport, self.host, self.port, self.params
+
+    def __repr__(self) -> str:
+        return f"Via({self.transport!r}, {self.host!r}, {self.port!r}, {self.params!r})"
 
     def __str__(self) -> str:
         if self.text:
@@ -86,48 +130,95 @@ class Via:
 
     def param(self, name: str) -> str | None:
         """Value of a parameter, "" for a flag, None when absent."""
-        return find_param(self.params, name)
+        if self._params is None:
+            return read_param(self._params_text, name.lower())
+        return find_param(self._params, name)
 
     @property
     def branch(self) -> str | None:
         """The branch parameter, None when absent or empty."""
-        return find_param(self.params, "branch") or None
+        if self._params is None:
+            return read_param(self._params_text, "branch") or None
+        return find_param(self._params, "branch") or None
 
     @property
     def received(self) -> str | None:
         """The received address, IPv6 without brackets."""
-        value = find_param(self.params, "received")
+        value = self.param("received")
         return value.strip("[]") if value else None
 
     @property
     def has_rport(self) -> bool:
         """Whether rport is there, with or without a value (RFC 3581)."""
-        return find_param(self.params, "rport") is not None
+        return self.param("rport") is not None
 
     @property
     def rport(self) -> int | None:
         """The value of rport, None when it has none or not a port number."""
-        value = find_param(self.params, "rport")
+        value = self.param("rport")
         if value and value.isascii() and value.isdigit() and len(value) <= 5 and 0 < int(value) <= 65535:
             return int(value)
         return None
 
     def with_param(self, name: str, value: str | None = None) -> Via:
         """A copy with that parameter set in its place, or added last."""
-        return attrs.evolve(self, params=_replace_param(self.params, name, value), text="")
+        return Via(self.transport, self.host, self.port, _replace_param(self.params, name, value))
 
 
-@attrs.frozen(slots=True)
 class NameAddr:
-    """A name-addr or addr-spec with header parameters: From, To, Contact, Route, P-Asserted-Identity …
+    """A name-addr or addr-spec with header parameters: From, To, Contact, Route …; a value, not to be changed.
 
-    `display_name` is unquoted and printable; `uri_text` is the peer's text; `.uri` parses it when asked.
+    `uri_text` is the peer's text; `.uri` parses it when asked. As in `Via`, what came as checked text is
+    read when it is asked for.
     """
 
-    display_name: str
-    uri_text: str
-    params: Params = ()
-    text: str = attrs.field(default="", eq=False, repr=False)
+    __slots__ = ("_display_name", "_params", "_params_text", "_tag", "text", "uri_text")
+
+    def __init__(
+        self,
+        display_name: str | None,
+        uri_text: str,
+        params: Params | None = (),
+        text: str = "",
+        params_text: str = "",
+    ) -> None:
+        """`text` is what `str` gives; None means what it says: in `text`, and in `params_text` (matched by PARAMS)."""
+        self.uri_text: Final = uri_text
+        self.text: Final = text
+        self._display_name = display_name
+        self._tag: str | None = None
+        self._params = params
+        self._params_text: Final = params_text
+
+    @property
+    def display_name(self) -> str:
+        """The name for people, unquoted and printable; "" when absent."""
+        name = self._display_name
+        if name is None:
+            match = _NAME_ADDR_RE.fullmatch(self.text)
+            quoted, plain = match.groups()[:2] if match is not None else ("", "")
+            name = self._display_name = printable(unquote(quoted) if quoted else (plain or "").strip(" \t"))
+        return name
+
+    @property
+    def params(self) -> Params:
+        """Header parameters in order and as spelt."""
+        params = self._params
+        if params is None:
+            params = self._params = parse_params(self._params_text)
+        return params
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NameAddr) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[object, ...]:
+        return self.display_name, self.uri_text, self.params
+
+    def __repr__(self) -> str:
+        return f"NameAddr({self.display_name!r}, {self.uri_text!r}, {self.params!r})"
 
     def __str__(self) -> str:
         if self.text:
@@ -147,26 +238,34 @@ class NameAddr:
     @property
     def tag(self) -> str | None:
         """The tag parameter, None when absent or empty."""
-        return find_param(self.params, "tag") or None
+        tag = self._tag
+        if tag is None:
+            tag = self._tag = self._find("tag") or ""
+        return tag or None
 
     def param(self, name: str) -> str | None:
         """Value of a header parameter, quotes taken off, "" for a flag, None when absent."""
-        value = find_param(self.params, name)
+        value = self._find(name)
         return unquote(value) if value else value
 
     def has_param(self, name: str) -> bool:
         """Whether that header parameter is there."""
-        return find_param(self.params, name) is not None
+        return self._find(name) is not None
+
+    def _find(self, name: str) -> str | None:
+        if self._params is None:
+            return read_param(self._params_text, name.lower())
+        return find_param(self._params, name)
 
     def with_param(self, name: str, value: str | None = None) -> NameAddr:
         """A copy with that header parameter set in its place, or added last; the rest keeps its spelling."""
         params = _replace_param(self.params, name, value)
         text = ""
-        if self.text and find_param(self.params, name) is None:
+        if self.text and self._find(name) is None:
             addition = format_params(((name, value),))
             # an addr-spec without brackets may take header parameters only after brackets make the end clear
             text = f"{self.text}{addition}" if "<" in self.text else f"<{self.uri_text}>{format_params(params)}"
-        return attrs.evolve(self, params=params, text=text)
+        return NameAddr(self.display_name, self.uri_text, params, text)
 
     def with_tag(self, tag: str) -> NameAddr:
         """A copy with that tag."""
@@ -175,7 +274,7 @@ class NameAddr:
     def without_param(self, name: str) -> NameAddr:
         """A copy without that header parameter."""
         kept = tuple(entry for entry in self.params if entry[0].lower() != name.lower())
-        return self if kept == self.params else attrs.evolve(self, params=kept, text="")
+        return self if kept == self.params else NameAddr(self.display_name, self.uri_text, kept)
 
 
 @attrs.frozen(slots=True)
@@ -308,8 +407,8 @@ def parse_via(text: str) -> Via:
     """
     match = _VIA_RE.fullmatch(text)
     if match is None:
-        raise SipParseError("malformed Via")
-    transport, host, port_text, params = match.groups()
+        raise SipParseError("malformed parameters" if _VIA_BEFORE_PARAMS_RE.match(text) else "malformed Via")
+    transport, host, port_text, params_text = match.groups()
     port = None
     if port_text is not None:
         port = int(port_text)
@@ -317,7 +416,7 @@ def parse_via(text: str) -> Via:
             raise SipParseError("malformed Via")
     if host[0] == "[":
         host = host[1:-1]
-    return Via(transport, host, port, parse_params(params) if params else (), text)
+    return Via(transport, host, port, None, text, params_text)
 
 
 def parse_name_addr(text: str) -> NameAddr:
@@ -328,15 +427,11 @@ def parse_name_addr(text: str) -> NameAddr:
     """
     match = _NAME_ADDR_RE.fullmatch(text)
     if match is not None:
-        quoted, plain, uri_text, params = match.groups()
-        display = printable(unquote(quoted)) if quoted else printable(plain.strip(" \t")) if plain else ""
-    else:
-        match = _ADDR_SPEC_RE.fullmatch(text)
-        if match is None:
-            raise SipParseError("malformed address")
-        uri_text, params = match.groups()
-        display = ""
-    return NameAddr(display, uri_text, parse_params(params) if params else (), text)
+        return NameAddr(None, match[3], None, text, match[4])
+    match = _ADDR_SPEC_RE.fullmatch(text)
+    if match is None:
+        raise SipParseError("malformed parameters" if _ADDRESS_BEFORE_PARAMS_RE.match(text) else "malformed address")
+    return NameAddr("", match[1], None, text, match[2])
 
 
 def parse_name_addrs(values: Iterable[str]) -> list[NameAddr]:
@@ -350,6 +445,10 @@ def parse_cseq(text: str) -> CSeq:
     Raises:
         SipParseError: it is malformed or the number is not below 2**31.
     """
+    return _CSEQS[text]
+
+
+def _parse_cseq(text: str) -> CSeq:
     match = _CSEQ_RE.fullmatch(text)
     if match is None:
         raise SipParseError("malformed CSeq")
@@ -357,6 +456,27 @@ def parse_cseq(text: str) -> CSeq:
     if number > MAX_CSEQ:
         raise SipParseError("CSeq out of range")
     return CSeq(number, match[2])
+
+
+_CSEQS: Final = TextCache(_parse_cseq)
+
+
+def parse_sound_address(text: str) -> NameAddr:
+    """As `parse_name_addr`, and the URI is checked.
+
+    Raises:
+        SipParseError: the address or its URI is malformed.
+    """
+    return _SOUND_ADDRESSES[text]
+
+
+def _parse_sound_address(text: str) -> NameAddr:
+    address = parse_name_addr(text)
+    check_uri(address.uri_text)
+    return address
+
+
+_SOUND_ADDRESSES: Final = TextCache(_parse_sound_address)
 
 
 def parse_seconds(text: str) -> int:

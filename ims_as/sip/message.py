@@ -12,7 +12,16 @@ from typing import Any, Final, TypeVar, cast
 
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import split_list
-from ims_as.sip.header_types import CSeq, NameAddr, Via, parse_cseq, parse_name_addr, parse_seconds, parse_via
+from ims_as.sip.header_types import (
+    CSeq,
+    NameAddr,
+    Via,
+    parse_cseq,
+    parse_name_addr,
+    parse_seconds,
+    parse_sound_address,
+    parse_via,
+)
 from ims_as.sip.headers import Headers
 from ims_as.sip.uri import Uri, parse_uri
 from ims_as.sip.writer import write_message
@@ -66,23 +75,21 @@ REASONS: Final[dict[int, str]] = {
 class Message:
     """What requests and responses have in common. Not made directly."""
 
-    __slots__ = ("_typed", "body", "headers")
+    __slots__ = ("body", "headers")
 
     def __init__(self, headers: Headers | Iterable[tuple[str, str]], body: bytes = b"") -> None:
         self.headers = headers if isinstance(headers, Headers) else Headers(headers)
         self.body = body
-        self._typed: dict[str, tuple[str, Any]] = {}
 
     def _read(self, key: str, parse: Callable[[str], T]) -> T | None:
-        """First line of the header, typed; kept as long as its text stays the same."""
+        """First line of the header, typed; kept by the headers as long as it stays the same."""
+        typed = self.headers.typed
+        if key in typed:
+            return cast(T, typed[key])
         text = self.headers.get(key)
         if text is None:
             return None
-        known = self._typed.get(key)
-        if known is not None and known[0] == text:
-            return cast(T, known[1])
-        value = parse(text)
-        self._typed[key] = (text, value)
+        value = typed[key] = parse(text)
         return value
 
     def _need(self, key: str, parse: Callable[[str], T]) -> T:
@@ -92,16 +99,16 @@ class Message:
         return value
 
     def read_routing_headers(self) -> None:
-        """Read Via (top), From, To, CSeq and Max-Forwards, which later cannot fail any more.
+        """Read Via (top), From, To, CSeq and Max-Forwards, which later cannot fail any more, nor can their URIs.
 
         Raises:
             SipParseError: one of them is missing or malformed.
         """
-        index, typed = self.headers.indexed(), self._typed
+        index, typed = self.headers.indexed(), self.headers.typed
         for key, parse in _ROUTING_HEADERS:
-            if key in index:
-                text = index[key][0]
-                typed[key] = (text, parse(text))
+            text = index.get(key)
+            if text is not None:
+                typed[key] = parse(text if text.__class__ is str else text[0])
             elif key != "max-forwards":
                 raise SipParseError(f"{key} is missing")
 
@@ -265,8 +272,8 @@ def _parse_max_forwards(text: str) -> int:
 
 _ROUTING_HEADERS: Final[tuple[tuple[str, Callable[[str], Any]], ...]] = (
     ("via", _parse_first_via),
-    ("from", parse_name_addr),
-    ("to", parse_name_addr),
+    ("from", parse_sound_address),
+    ("to", parse_sound_address),
     ("cseq", parse_cseq),
     ("max-forwards", _parse_max_forwards),
 )

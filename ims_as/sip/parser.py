@@ -17,9 +17,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ims_as.sip.counters import METHODS
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import TOKEN, TOKEN_RE
-from ims_as.sip.headers import Headers, header_key, known_header_key
+from ims_as.sip.headers import Headers, Index, header_key, index_again, known_header_key
 from ims_as.sip.message import DIALOG_METHODS, Request, Response
 from ims_as.sip.uri import check_uri
 
@@ -79,8 +80,7 @@ def _split_lines(head: bytes) -> tuple[str, Headers]:
         raise SipParseError("too many headers", 513, fatal=True)
     start_line = lines[0]
     del lines[0]
-    items: list[tuple[str, str]] = []
-    index: dict[str, list[str]] = {}
+    index: Index = {}
     for line in lines:
         name, colon, value = line.partition(":")
         key = known_header_key(name)
@@ -92,23 +92,22 @@ def _split_lines(head: bytes) -> tuple[str, Headers]:
             if not colon or TOKEN_RE.fullmatch(name) is None:
                 raise SipParseError("malformed header line", fatal=True)
             key = header_key(name)
-        value = value.strip(" \t")
         if key in index:
-            index[key].append(value)
+            index_again(index, key, value.strip(" \t"))
         else:
-            index[key] = [value]
-        items.append((name, value))
-    return start_line, Headers.from_parsed(items, index)
+            index[key] = value.strip(" \t")
+    return start_line, Headers.from_parsed(text[len(start_line) + 2 :], index)
 
 
 def _content_length(headers: Headers) -> int | None:
     """Step 2: Content-Length = 1*DIGIT; None when absent."""
-    values = headers.get_all("content-length")
-    if not values:
+    text = headers.indexed().get("content-length")
+    if text is None:
         return None
-    text = values[0]
-    if any(other != text for other in values[1:]):
-        raise SipParseError("Content-Length twice", fatal=True)
+    if not isinstance(text, str):
+        if any(other != text[0] for other in text):
+            raise SipParseError("Content-Length twice", fatal=True)
+        text = text[0]
     # ten digits are enough for any number that could be right, and bound the conversion
     if not (text.isascii() and text.isdigit()) or len(text) > 10:
         raise SipParseError("malformed Content-Length", fatal=True)
@@ -148,7 +147,7 @@ def _check_request_line(parts: list[str]) -> None:
         if _VERSION_RE.fullmatch(version):
             raise SipParseError("version is not SIP/2.0", 505)
         raise SipParseError("malformed request line")
-    if len(method) > MAX_METHOD_CHARS or _METHOD_RE.fullmatch(method) is None:
+    if method not in METHODS and (len(method) > MAX_METHOD_CHARS or _METHOD_RE.fullmatch(method) is None):
         raise SipParseError("malformed method")
     check_uri(uri)
 
@@ -159,14 +158,12 @@ def _check_headers(message: Request | Response, method: str) -> None:
         if key not in index:
             raise SipParseError(f"{key} is missing")
     for key in _SINGLE:
-        if key in index and len(index[key]) != 1:
+        if index.get(key).__class__ is list:
             raise SipParseError(f"{key} more than once")
-    call_id = index["call-id"][0]
+    call_id = index["call-id"]
     if not call_id or " " in call_id or "\t" in call_id:
         raise SipParseError("malformed Call-ID")
     message.read_routing_headers()
-    check_uri(message.from_.uri_text)
-    check_uri(message.to.uri_text)
     if method in DIALOG_METHODS and "contact" in index and (isinstance(message, Request) or 100 < message.status < 300):
         contact = message.contact
         if contact is not None:

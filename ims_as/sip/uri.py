@@ -14,6 +14,7 @@ import attrs
 
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import HOST, Params, find_param, format_host, format_params
+from ims_as.sip.text_cache import TextCache
 
 __all__ = ["MAX_URI_CHARS", "OpaqueUri", "SipUri", "TelUri", "Uri", "check_uri", "parse_uri"]
 
@@ -214,6 +215,10 @@ def check_uri(text: str) -> None:
     Raises:
         SipParseError: the text is not a URI.
     """
+    _ = _SOUND[text]
+
+
+def _check(text: str) -> bool:
     if len(text) > MAX_URI_CHARS:
         raise SipParseError("URI too long", 414)
     match = _SIP_RE.fullmatch(text)
@@ -221,6 +226,7 @@ def check_uri(text: str) -> None:
         _check_other(text)
     elif match[5] is not None and int(match[5]) > 65535:
         raise SipParseError("port out of range")
+    return True
 
 
 def _check_other(text: str) -> None:
@@ -240,6 +246,10 @@ def parse_uri(text: str) -> Uri:
     Raises:
         SipParseError: the text is not a URI, or a sip:, sips: or tel: URI with a syntax error.
     """
+    return _URIS[text]
+
+
+def _parse(text: str) -> Uri:
     if len(text) > MAX_URI_CHARS:
         raise SipParseError("URI too long", 414)
     match = _SIP_RE.fullmatch(text)
@@ -258,3 +268,7 @@ def parse_uri(text: str) -> Uri:
     if match is not None:
         return TelUri(match[1], _split_params(match[2]))
     return OpaqueUri(text)
+
+
+_SOUND: Final = TextCache(_check)
+_URIS: Final[TextCache[Uri]] = TextCache(_parse)

@@ -1,5 +1,6 @@
 """Parameters, lists, quoted strings."""
 
+import re
 import time
 
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import strategies as st
 
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import (
+    PARAMS,
     find_param,
     format_host,
     format_params,
     parse_params,
     printable,
     quote,
+    read_param,
     split_list,
     unquote,
 )
@@ -80,3 +83,40 @@ def test_printable():
     assert printable("Zoë\t1") == "Zoë\t1"
     assert printable("a\x00b\x07\x7f\udce4") == "a\ufffdb\ufffd\ufffd\ufffd"
     assert printable("plain") == "plain"
+
+
+pieces = st.sampled_from(
+    [
+        ";",
+        "; ",
+        ";\t",
+        "=",
+        " = ",
+        "tag",
+        "TAG",
+        "Tag",
+        "tags",
+        "x",
+        '"',
+        '"a;tag=1"',
+        "\\",
+        "1",
+        "é",
+        "İ",
+        " ",
+        "[::1]",
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(pieces, max_size=12).map("".join))
+def test_parameters_are_checked_and_read_as_text_as_they_are_when_taken_apart(text):
+    try:
+        params = parse_params(text)
+    except SipParseError:
+        assert re.fullmatch(PARAMS, text) is None
+        return
+    assert re.fullmatch(PARAMS, text) is not None
+    for name in ("tag", "x", "tags", "absent"):
+        assert read_param(text, name) == find_param(params, name)

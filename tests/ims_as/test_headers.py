@@ -5,7 +5,7 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ims_as.sip.headers import COMPACT_NAMES, Headers, header_key, known_header_key
+from ims_as.sip.headers import COMPACT_NAMES, Headers, header_key, index_again, known_header_key
 
 
 def sample():
@@ -116,3 +116,74 @@ def test_agrees_with_a_plain_list(items, name, value):
     others = [(n, v) for n, v in items if header_key(n) != header_key(name)]
     headers.remove(name)
     assert headers.items() == others
+
+
+CHANGES = ("add", "prepend", "set", "set_all", "remove", "remove_first", "pop_value", "compact", "get_all")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(names, values.map(str.strip)), min_size=1),
+    st.lists(st.tuples(st.sampled_from(CHANGES), names, values), max_size=6),
+)
+def test_lines_from_the_wire_change_as_a_list_does(items, changes):
+    """Headers that are only text and index agree with headers made of lines, whatever is done to both."""
+    index = {}
+    for name, value in items:
+        key = header_key(name)
+        if key in index:
+            index_again(index, key, value)
+        else:
+            index[key] = value
+    parsed = Headers.from_parsed("\r\n".join(f"{name}:  {value} " for name, value in items), index)
+    plain = Headers(items)
+    for what, name, value in changes:
+        for headers in (parsed, plain):
+            match what:
+                case "add" | "prepend" | "set":
+                    getattr(headers, what)(name, value)
+                case "set_all":
+                    headers.set_all(name, [value, value])
+                case "compact":
+                    headers.compact()
+                case _:
+                    getattr(headers, what)(name)
+        for name, _ in [*items, *((name, value) for _, name, value in changes)]:
+            assert parsed.get(name) == plain.get(name)
+            assert (
+                parsed.get_all(name)
+                == plain.get_all(name)
+                == [v for n, v in plain if header_key(n) == header_key(name)]
+            )
+            assert parsed.get_list(name) == plain.get_list(name)
+            assert (name in parsed) == (name in plain)
+        assert parsed.keys() == plain.keys()
+        assert parsed == plain
+        assert parsed.copy() == plain
+
+
+def test_a_change_drops_what_was_read_from_the_line():
+    for change in (
+        lambda headers: headers.prepend("From", "x"),
+        lambda headers: headers.set("f", "x"),
+        lambda headers: headers.remove("From"),
+        lambda headers: headers.remove_first("From"),
+        lambda headers: headers.pop_value("from"),
+    ):
+        headers = Headers.from_parsed("From: a\r\nTo: b", {"from": "a", "to": "b"})
+        headers.typed.update({"from": 1, "to": 2})
+        change(headers)
+        assert headers.typed == {"to": 2}
+
+
+def test_compact_keeps_the_lines():
+    headers = Headers.from_parsed("From: a\r\nX:b", {"from": "a", "x": "b"})
+    headers.typed["from"] = 1
+    assert headers.items() == [("From", "a"), ("X", "b")]
+    headers.compact()
+    assert headers.typed == {}
+    assert (headers.get("x"), headers.get_all("from"), len(headers)) == ("b", ["a"], 2)
+    headers.add("Y", "c")
+    headers.compact()
+    assert headers.items() == [("From", "a"), ("X", "b"), ("Y", "c")]
+    assert Headers.from_parsed("", {}).items() == []
