@@ -14,7 +14,8 @@ $(VENV)/.installed: pyproject.toml
 
 # programs that the tests and benchmarks start: installed when root, listed when not
 system:
-	@sh tools/system-packages sip-tester:sipp openssl:openssl baresip-core:baresip tshark:tshark
+	@sh tools/system-packages sip-tester:sipp openssl:openssl baresip-core:baresip tshark:tshark \
+		kamailio:kamailio kamailio-ims-modules:kamailio kamailio-presence-modules:kamailio
 
 demo: setup
 	$(BIN)/ims-as demo --report demo-report

@@ -96,7 +96,9 @@ class Application:
             on_lost=lambda worker: self.log.event("MEDIA_WORKER_LOST", worker=worker),
         )
         self.context = self._build_context()
-        self._bridge = MetricsBridge(self.metrics, self.endpoint, self.node, self.sh, self.media)
+        self._bridge = MetricsBridge(
+            self.metrics, self.endpoint, self.node, self.sh, self.media, self.context.registrations
+        )
         self.metrics.before_scrape(self._bridge.refresh)
         self._stop = trio.Event()
         self._stop_now = trio.Event()

@@ -6,6 +6,7 @@ import attrs
 
 from diameter.node import DiameterNode
 from diameter.sh.client import ShClient
+from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics, sip_method_label
 from ims_as.transport.endpoint import Endpoint
@@ -20,11 +21,13 @@ class MetricsBridge:
     node: DiameterNode | None
     sh: ShClient | None
     media: MediaPool
+    registrations: RegistrationTable
 
     def refresh(self) -> None:
         """Quick, and raises nothing."""
         self._refresh_sip()
         self._refresh_media()
+        self.metrics.registrations.set(len(self.registrations))
         if self.node is not None:
             for peer in self.node.peer_states():
                 self.metrics.set_peer_state(str(peer["peer"]), str(peer["state"]), is_open=bool(peer["is_open"]))

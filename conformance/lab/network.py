@@ -130,12 +130,12 @@ def build_config(addresses: LabAddresses, directory: Path) -> dict[str, Any]:
     }
 
 
-def build_criteria(handling: DefaultHandling) -> bytes:
+def build_criteria(handling: DefaultHandling, server_name: str = AS_URI) -> bytes:
     """The iFC of a served user: INVITEs for it go to ims-as first (registered or not)."""
     cases = (SessionCase.TERMINATING_REGISTERED, SessionCase.TERMINATING_UNREGISTERED)
     triggers = [ServicePointTrigger(MethodCondition("INVITE"), groups=(0,))]
     triggers += [ServicePointTrigger(SessionCaseCondition(case), groups=(1,)) for case in cases]
-    server = ApplicationServer(AS_URI, default_handling=handling)
+    server = ApplicationServer(server_name, default_handling=handling)
     return write_criteria([InitialFilterCriteria(0, TriggerPoint(True, tuple(triggers)), server)])
 
 
@@ -197,7 +197,7 @@ class Lab:
                 impi=impu.removeprefix("sip:"),
                 impus=[impu],
                 repository={SERVICE_INDICATION: SERVICE_DATA} if criteria else {},
-                ifcs=criteria,
+                ifcs=criteria or b"<IFCs/>",
                 scscf_name=scscf,
             )
         return subscribers
@@ -209,7 +209,7 @@ class Lab:
                 await nursery.start(self.capture.run)
                 nursery.start_soon(self.sockets.run)
                 await nursery.start(self.hss.run)
-                await nursery.start(self.scscf.run)
+                await self._start_scscf(nursery)
                 await nursery.start(self.caller.run)
                 await nursery.start(self.phone.run)
                 await self.start_engine()
@@ -220,8 +220,16 @@ class Lab:
             for process in (self.server, self.engine):
                 if process is not None:
                     await process.end()
+            await self._end_scscf()
             with trio.CancelScope(shield=True):
                 await self._http.aclose()
+
+    async def _start_scscf(self, nursery: trio.Nursery) -> None:
+        """For labs with another S-CSCF.  Raises LabError."""
+        await nursery.start(self.scscf.run)
+
+    async def _end_scscf(self) -> None:
+        """Runs to its end even when cancelled."""
 
     # ---------------------------------------------------------------- the voice agent
 
@@ -249,9 +257,13 @@ class Lab:
 
     # ---------------------------------------------------------------- ims-as
 
+    def build_config(self) -> dict[str, Any]:
+        """For labs that need another."""
+        return build_config(self.addresses, self.directory)
+
     async def _start_server(self) -> None:
         config = self.directory / "as.yaml"
-        config.write_text(yaml.safe_dump(build_config(self.addresses, self.directory), sort_keys=False))
+        config.write_text(yaml.safe_dump(self.build_config(), sort_keys=False))
         self.server = await ChildProcess.start(
             "ims-as", [*IMS_AS, "run", "-c", str(config)], self.directory / "ims-as.log"
         )

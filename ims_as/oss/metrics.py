@@ -141,6 +141,7 @@ class Metrics:
         self.sip_transactions = self._gauge("sip_transactions", "Open SIP transactions.")
         self.sip_dialogs = self._gauge("sip_dialogs", "Open SIP dialogs.")
         self.sip_connections = self._gauge("sip_connections", "Open SIP stream connections.")
+        self.registrations = self._gauge("registrations", "Public identities that third-party REGISTERs told us of.")
 
         # Diameter and Sh
         self.sh_requests = self._counters("sh_requests", "Sh requests, by command and result.", "command", "result")
