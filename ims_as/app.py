@@ -40,6 +40,7 @@ from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.charging.cdr import CdrWriter
 from ims_as.config import Config
+from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
@@ -165,6 +166,9 @@ class Application:
             bypass=BypassTokens(key),
             write_cdr=self.cdr.write_call,
             api_base=f"http://{config.api.listen}",
+            headers=HeaderPolicy(
+                own_ioi=config.sip.ioi or f"Type 3{host_of(config.identity)}", host=host_of(config.identity)
+            ),
             own_hosts=frozenset(hosts),
         )
         self.dispatcher = Dispatcher(context)

@@ -177,6 +177,10 @@ class SipConfig:
     """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
     on_failure: OnFailure = OnFailure.IFC
     """What happens to an INVITE that cannot be served: ``ifc``, ``respond-503`` or ``pass-on``."""
+    ioi: str | None = None
+    """Our inter-operator identifier of type 3 (P-Charging-Vector); none: ``Type 3`` and the host of ``identity``."""
+    max_diversions: int = _bounded(5, 0, 100)
+    """A call that was diverted so often (History-Info, Diversion) is handed over to nobody but the served user."""
     bypass_key: Secret | None = None
     """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
     record_route: bool = False
@@ -280,6 +284,8 @@ class AgentConfig:
     """Tried in order."""
     greeting: str | None = None
     """What the engine is told to open with (``greeting`` of its ``start`` event); none: as it likes."""
+    engine_headers: tuple[str, ...] = ()
+    """Names of headers of the INVITE that the engine gets besides those of docs/headers.md, such as ``X-Account``."""
     filler: FillerConfig = FillerConfig()
     transfer: TransferConfig = TransferConfig()
 

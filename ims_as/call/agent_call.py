@@ -24,6 +24,7 @@ from ims_as.call.record import CallRecord, CallState
 from ims_as.call.transfer import Handover
 from ims_as.config import AgentConfig
 from ims_as.errors import Result, Termination
+from ims_as.isc.identity import read_asserted_identities_untrusted
 from ims_as.isc.routing import IscRoute
 from ims_as.isc.served_user import ServedUser
 from ims_as.media_client import MediaLeg
@@ -267,10 +268,9 @@ def _quoted(text: str) -> str:
 
 def caller_identity(request: Request) -> str:
     """The asserted identity of the caller, else From; as URI text."""
-    asserted = request.headers.get_list("P-Asserted-Identity")
+    asserted = read_asserted_identities_untrusted(request)
     if asserted:
-        text = asserted[0]
-        return text.split("<", 1)[1].split(">", 1)[0] if "<" in text else text.strip()
+        return asserted[0].uri
     try:
         return request.from_.uri_text
     except SipParseError:

@@ -16,6 +16,7 @@ from ims_as.call.media_description import stream_config
 from ims_as.call.profile import load_profile
 from ims_as.call.record import CallState
 from ims_as.errors import Result, Termination
+from ims_as.isc.features import MMTEL_CONTACT_PARAM
 from ims_as.media_client import MediaError
 from ims_as.sip.errors import NoCommonCodecError, SdpError
 from ims_as.sip.message import build_response
@@ -89,7 +90,14 @@ class CallSetup:
         leg = call.leg
         assert leg is not None
         call.description.bind(leg.host, leg.port)
-        call.session = context.user_agent.accept(call.request, call.take_transaction(), on_event=call.on_caller)
+        call.session = context.user_agent.accept(
+            call.request,
+            call.take_transaction(),
+            on_event=call.on_caller,
+            contact_params=MMTEL_CONTACT_PARAM,
+            response_headers=context.headers.response_headers(call.request),
+            request_headers=context.headers.dialog_headers(call.request),
+        )
         headers = recv_info(call.request)
         if call.request.body:
             call.session.answer(call.description.answer_untrusted(call.request.body), headers=headers)
@@ -116,7 +124,8 @@ class CallSetup:
         call.trace("decision", "ims-as", "ims-as", f"unable: {code} → {action.value}", detail)
         if action is FailureAction.PASS_ON:
             return self._pass_on(code)
-        response = build_response(call.request, status, headers=[reason_header(code, detail)])
+        headers = [reason_header(code, detail), *context.headers.response_headers(call.request)]
+        response = build_response(call.request, status, headers=headers)
         context.endpoint.send_response(call.take_transaction(), response)
         call.end(Termination(Result.REJECTED, "ims-as", code, status))
         return False
@@ -124,7 +133,8 @@ class CallSetup:
     def _pass_on(self, reason: str) -> bool:
         call, context = self._call, self._call.context
         if not call.route.rest:
-            response = build_response(call.request, 503, headers=[reason_header("no-route", reason)])
+            headers = [reason_header("no-route", reason), *context.headers.response_headers(call.request)]
+            response = build_response(call.request, 503, headers=headers)
             context.endpoint.send_response(call.take_transaction(), response)
             call.end(Termination(Result.REJECTED, "ims-as", f"{reason}-without-route", 503))
             return False

@@ -17,6 +17,7 @@ from ims_as.call.engine_health import EngineHealth
 from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.config import Config
+from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
@@ -52,6 +53,8 @@ class CallContext:
     bypass: BypassTokens
     write_cdr: Callable[[dict[str, Any]], None]
     api_base: str | None
+    headers: HeaderPolicy
+    """What becomes of IMS headers, and what our answers carry."""
     own_hosts: frozenset[str]
     """Host names and addresses under which a Route or ServerName means us, lower case."""
     tasks: trio.Nursery | None = None

@@ -14,6 +14,7 @@ from ims_as.call.failure import reason_header
 from ims_as.call.passthrough import exempt_reason
 from ims_as.call.record import CallRecord
 from ims_as.errors import Result, Termination
+from ims_as.isc.charging import read_charging_vector_untrusted
 from ims_as.isc.routing import split_route
 from ims_as.isc.served_user import determine_served_user
 from ims_as.sip.message import Request, build_response
@@ -101,12 +102,9 @@ class Dispatcher:
         # the trail begins with the INVITE; it came before the record that the endpoint's own events go to
         host, port = transaction.flow.remote[:2]
         record.trace.add_message("in", f"{host}:{port}", request.to_bytes(), at=record.received_at)
-        for parameter in (request.headers.get("P-Charging-Vector") or "").split(";"):
-            name, _, value = parameter.strip().partition("=")
-            if name.lower() == "icid-value":
-                record.icid = value.strip('"')
-            elif name.lower() == "orig-ioi":
-                record.orig_ioi = value.strip('"')
+        charging = read_charging_vector_untrusted(request)
+        if charging is not None:
+            record.icid, record.orig_ioi = charging.icid, charging.orig_ioi or ""
         return record
 
     def _pass_on(

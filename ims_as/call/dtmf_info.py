@@ -108,7 +108,7 @@ class DigitMerger:
         """``now``: monotonic seconds of the report, which comes at the end of the key press or, by INFO, at either."""
         duration_s = duration_ms / 1000
         begin, end = now - duration_s, now + (duration_s if source == "info" else 0.0)
-        self._waiting = [each for each in self._waiting[-MAX_WAITING :] if each[3] + SLACK_S >= begin]
+        self._waiting = [each for each in self._waiting[-MAX_WAITING:] if each[3] + SLACK_S >= begin]
         for each in self._waiting:
             other, known, known_begin, known_end = each
             is_near = known_begin <= end + SLACK_S and begin <= known_end + SLACK_S

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ims_as.config import EngineConfig
+from ims_as.isc.privacy import visible_caller
 from ims_as.media_client import MediaError
 from media.control import EngineTarget, StreamConfig
 
@@ -107,7 +108,7 @@ class EngineChain:
             "call_id": call.record.id,
             "session_id": self._session_id,
             "resume": resume,
-            "from": call.record.from_uri,
+            "from": visible_caller(call.request).uri,
             "to": call.record.to_uri,
             "served_user": call.served.uri,
             "session_case": call.record.session_case,
@@ -115,7 +116,7 @@ class EngineChain:
             "rate": engine.rate,
             "encoding": "pcm_s16le",
             "frame_ms": 20,
-            "headers": {},
+            "headers": call.context.headers.engine_headers(call.request, extra=agent.engine_headers),
             "traceparent": f"00-{call.record.id}-{self._session_id}-01",
         }
         settings = call.profile.settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from ims_as.isc.resource_priority import has_priority
 from ims_as.sip.message import Request
 
 __all__ = ["exempt_reason"]
@@ -24,7 +25,7 @@ def exempt_reason(request: Request) -> str | None:
     priority = headers.get("Priority")
     if priority is not None and priority.strip().lower() in ("psap-callback", "emergency"):
         return "priority"
-    if "Resource-Priority" in headers:
+    if "Resource-Priority" in headers and has_priority(request):
         return "resource-priority"
     if any(_CPC.search(value) for value in headers.get_all("P-Asserted-Identity")):
         return "calling party category"

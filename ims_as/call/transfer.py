@@ -22,6 +22,7 @@ from ims_as.call.record import CallState
 from ims_as.call.sdp_relay import SdpRelay, media_target
 from ims_as.call.session_data import handover_headers
 from ims_as.errors import Result, Termination
+from ims_as.isc.history_info import diversion_count
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import (
     Answered,
@@ -102,6 +103,10 @@ class Handover:
         if uri is None:
             self._fail("target not allowed")
             return
+        diverted_to = None if self._target == "served-user" else uri
+        if diverted_to is not None and diversion_count(call.request) >= call.context.config.sip.max_diversions:
+            self._fail("diverted too often")
+            return
         route = self._core_route()
         if route is None:
             self._fail("no way into the core")
@@ -116,19 +121,17 @@ class Handover:
         token = context.bypass.issue(uri, context.endpoint.new_branch(), now=context.wall())
         reason = self._reason if not isinstance(self._data, dict) else str(self._data.get("reason", self._reason))
         headers = [
-            ("P-Asserted-Identity", f"<{call.record.from_uri}>"),
+            *context.headers.copy_for_new_leg(call.request, diverted_to),
             (BYPASS_HEADER, token),
             *handover_headers(call.record.id, reason, api_base=context.api_base),
         ]
-        if call.record.icid:
-            headers.append(("P-Charging-Vector", f'icid-value="{call.record.icid}"'))
         self._tell("trying")
         call_id = context.endpoint.new_call_id()
         call.record.outgoing_call_id = call_id
         context.directory.add_leg(call.record, call_id)  # first, so that the INVITE itself is in the trail
         self._callee = context.user_agent.invite(
             uri=uri,
-            from_=f"<{call.record.from_uri}>",
+            from_=str(call.request.from_),
             to=f"<{uri}>",
             route=[route],
             headers=headers,

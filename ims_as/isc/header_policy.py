@@ -9,11 +9,16 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ims_as.isc.charging import read_charging_vector_untrusted
+from ims_as.isc.charging import ChargingVector, read_charging_vector_untrusted
 from ims_as.isc.header_table import DROP, KEEP, HeaderRule, rule_for
-from ims_as.isc.history_info import read_diversions_untrusted, read_history_untrusted
+from ims_as.isc.history_info import (
+    history_from_diversions,
+    read_diversions_untrusted,
+    read_history_untrusted,
+    retargeted_history,
+)
 from ims_as.isc.privacy import Privacy, read_privacy_untrusted
-from ims_as.isc.session_id import SessionEnd, name_based_id
+from ims_as.isc.session_id import SessionEnd, name_based_id, read_session_id_untrusted
 from ims_as.sip.grammar import printable
 from ims_as.sip.headers import header_key
 from ims_as.sip.message import DEFAULT_MAX_FORWARDS, Message, Request, Response
@@ -54,6 +59,29 @@ class HeaderPolicy:
         """The headers of the request on the other side, without those that its dialog writes itself."""
         return self._copy(request, lambda rule: rule.b2bua)
 
+    def copy_for_new_leg(self, request: Request, diverted_to: str | None) -> list[Header]:
+        """As `copy_for_b2bua`, for a new call on behalf of the caller whom we have answered (a transfer).
+
+        Identity and privacy stay the caller's; History-Info tells of the new target; what the new leg says itself
+        (User-to-User, Call-Info) and what was about the old one (Session-ID's peer, Reason) is not taken over.
+
+        Args:
+            diverted_to: the new target; None: it is the served user, whom the caller called anyway.
+        """
+        mine = {"user-to-user", "call-info", "session-id", "reason", "diversion", "history-info"}
+        headers = [each for each in self.copy_for_b2bua(request) if header_key(each[0]) not in mine]
+        if "P-Asserted-Identity" not in request.headers:
+            headers.append(("P-Asserted-Identity", f"<{request.from_.uri_text}>"))
+        history = history_from_diversions(request) or request.headers.get_list("History-Info")
+        if diverted_to is not None:
+            known = Request(request.method, request.uri, [("History-Info", value) for value in history])
+            history = retargeted_history(known, diverted_to, cause=302)
+        headers += [("History-Info", value) for value in history]
+        session = read_session_id_untrusted(request)
+        if session is not None:
+            headers.append(("Session-ID", str(SessionEnd(session.local))))
+        return headers
+
     def copy_response_for_b2bua(self, response: Response) -> list[Header]:
         """What our response takes over from the other side's; `response_headers` adds what is ours."""
         return self._copy(response, lambda rule: rule.reply)
@@ -73,22 +101,17 @@ class HeaderPolicy:
 
     def response_headers(self, request: Request) -> list[Header]:
         """What all our responses above 100 to this request carry besides what RFC 3261 copies."""
-        found: list[Header] = []
-        headers = request.headers
-        if "P-Charging-Vector" in headers:
-            vector = read_charging_vector_untrusted(request)
-            if vector is not None:
-                found.append(("P-Charging-Vector", str(vector.for_response(self.own_ioi))))
-        if "Session-ID" in headers:
-            found.append(("Session-ID", str(self.session_end(request))))
-        return found
+        return self._own_headers(request, lambda vector: vector.for_response(self.own_ioi))
 
     def dialog_headers(self, request: Request) -> list[Header]:
         """What our own requests carry in the dialog that this one made (TS 24.229 §5.7.2)."""
+        return self._own_headers(request, lambda vector: vector.in_dialog(self.own_ioi))
+
+    def _own_headers(self, request: Request, change: Callable[[ChargingVector], ChargingVector]) -> list[Header]:
         found: list[Header] = []
         vector = read_charging_vector_untrusted(request)
         if vector is not None:
-            found.append(("P-Charging-Vector", str(vector.in_dialog(self.own_ioi))))
+            found.append(("P-Charging-Vector", str(change(vector))))
         if "Session-ID" in request.headers:
             found.append(("Session-ID", str(self.session_end(request))))
         return found

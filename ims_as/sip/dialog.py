@@ -34,6 +34,7 @@ class Dialog:
     """One peer-to-peer relation. Values of the peer are kept as text; nothing here raises on them."""
 
     __slots__ = (
+        "headers",
         "id",
         "is_caller",
         "local",
@@ -75,6 +76,8 @@ class Dialog:
         self.is_caller = is_caller
         """We sent the INVITE that made the dialog."""
         self.state = state
+        self.headers: tuple[tuple[str, str], ...] = ()
+        """Part of every request of ours in it (P-Charging-Vector, Session-ID)."""
         self.refers_received = 0
         """REFERs accepted in it: all but the first have to name themselves in NOTIFYs (RFC 3515 §2.4.6)."""
 
@@ -137,6 +140,8 @@ class Dialog:
             ("Call-ID", self.id.call_id),
             ("CSeq", f"{cseq} {method}"),
         ]
+        # of the headers that we may have to say here, only Session-ID is for ACK (RFC 7315 §5.7, RFC 7989 §6)
+        items += self.headers if method != "ACK" else (each for each in self.headers if each[0] == "Session-ID")
         items += headers
         if body and content_type is not None:
             items.append(("Content-Type", content_type))

@@ -105,6 +105,10 @@ class InviteSession:
         """The latest body of ours that is or was in force: offer or answer."""
         self.remote_body = b"" if server is None else request.body
         """The latest of the peer."""
+        self.response_headers: tuple[Header, ...] = ()
+        """Part of all our responses above 100 in the session."""
+        self.request_headers: tuple[Header, ...] = ()
+        """Part of all our requests in the dialog; to be set before there is one."""
         self._user_agent = user_agent
         self._endpoint = user_agent.endpoint
         self._emit_to = on_event
@@ -175,7 +179,8 @@ class InviteSession:
         server = self._server
         if server is None or self.state not in (SessionState.INITIAL, SessionState.EARLY):
             return False
-        self._endpoint.send_response(server, build_response(self.request, status, reason, headers=headers))
+        items = [*self.response_headers, *headers]
+        self._endpoint.send_response(server, build_response(self.request, status, reason, headers=items))
         self._end("local", None, f"rejected {status}")
         return True
 
@@ -190,6 +195,7 @@ class InviteSession:
     def _make_callee_dialog(self) -> None:
         if self.dialog is None:
             self.dialog = Dialog.from_uas(self.request, self.key[1])
+            self.dialog.headers = self.request_headers
 
     def _ack_missing(self) -> None:
         """64*T1 without ACK (§13.3.1.4, §14.2): BYE."""
@@ -239,6 +245,7 @@ class InviteSession:
             return
         if response.to_tag is not None:
             self.dialog = Dialog.from_uac(self.request, response)
+            self.dialog.headers = self.request_headers
             self.state = SessionState.EARLY
         if response.body:
             self.remote_body = response.body
@@ -257,6 +264,7 @@ class InviteSession:
                 self._terminate(Rejected(487, None))
         else:
             self.dialog = Dialog.from_uac(self.request, response)
+            self.dialog.headers = self.request_headers
             self.state = SessionState.CONFIRMED
             self._stop_guard()
             if response.body:
@@ -489,7 +497,8 @@ class InviteSession:
         content_type: str | None = None,
     ) -> None:
         """Answer a request, inside the callback that brought it."""
-        response = build_response(event.request, status, reason, headers=headers, body=body, content_type=content_type)
+        items = [*self.response_headers, *headers]
+        response = build_response(event.request, status, reason, headers=items, body=body, content_type=content_type)
         self._endpoint.send_response(event.transaction, response)
 
     def _receive_bye(self, request: Request, transaction: ServerTransaction) -> None:
@@ -511,14 +520,15 @@ class InviteSession:
     def _respond(
         self, request: Request, transaction: ServerTransaction, status: int, headers: Iterable[Header] = ()
     ) -> None:
-        self._endpoint.send_response(transaction, build_response(request, status, headers=headers))
+        items = [*self.response_headers, *headers]
+        self._endpoint.send_response(transaction, build_response(request, status, headers=items))
 
     def _build_response(
         self, request: Request, status: int, reason: str | None, headers: Iterable[Header], body: bytes
     ) -> Response:
         items: list[Header] = []
         if status > 100:
-            items = [("Contact", self.contact), *self._user_agent.common_headers]
+            items = [("Contact", self.contact), *self._user_agent.common_headers, *self.response_headers]
         items += headers
         return build_response(
             request, status, reason, to_tag=self.key[1], headers=items, body=body, content_type="application/sdp"

@@ -103,12 +103,22 @@ class UserAgent:
         *,
         on_event: Callable[[InviteSession, SessionEvent], None],
         contact_params: str = "",
+        response_headers: Iterable[tuple[str, str]] = (),
+        request_headers: Iterable[tuple[str, str]] = (),
     ) -> InviteSession:
-        """Become the callee of an INVITE. Nothing is sent yet; `contact_params` begins with ";"."""
+        """Become the callee of an INVITE. Nothing is sent yet.
+
+        Args:
+            contact_params: header parameters of our Contact, with the ";" in front.
+            response_headers: part of all our responses in the session.
+            request_headers: part of all our requests in the dialog.
+        """
         contact = f"<{self.endpoint.local_uri(transaction.flow)}>{contact_params}"
         session = InviteSession(
             self, request, local_tag=transaction.to_tag, contact=contact, on_event=on_event, server=transaction
         )
+        session.response_headers = tuple(response_headers)
+        session.request_headers = tuple(request_headers)
         transaction.owner = session
         self._sessions[session.key] = session
         return session

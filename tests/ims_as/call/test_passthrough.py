@@ -20,6 +20,8 @@ def invite(uri: str = "sip:bob@x", *headers: tuple[str, str]) -> Request:
         (invite("sip:bob@x", ("Priority", "psap-callback")), "priority"),
         (invite("sip:bob@x", ("Priority", "normal")), None),
         (invite("sip:bob@x", ("Resource-Priority", "ets.0")), "resource-priority"),
+        (invite("sip:bob@x", ("Resource-Priority", "what.0, wps.1")), "resource-priority"),
+        (invite("sip:bob@x", ("Resource-Priority", "what.0")), None),
         (invite("sip:bob@x", ("P-Asserted-Identity", "<sip:+1@x;cpc=emergency>")), "calling party category"),
         (invite("sip:bob@x", ("P-Asserted-Identity", "<sip:+1@x;cpc=ordinary>")), None),
     ],
