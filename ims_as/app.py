@@ -40,6 +40,7 @@ from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.charging.cdr import CdrWriter
 from ims_as.config import Config
+from ims_as.defence.gate import AdmissionGate
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
@@ -97,8 +98,16 @@ class Application:
             on_lost=lambda worker: self.log.event("MEDIA_WORKER_LOST", worker=worker),
         )
         self.context = self._build_context()
+        self.gate = AdmissionGate(
+            self.context.admission,
+            clock=self.context.now,
+            is_exempt=self.dispatcher.is_exempt,
+            on_refusals=lambda reason, count: self.log.event("ADMISSION_REJECTED", reason=reason, count=count),
+            retry_after_s=config.limits.retry_after_s,
+        )
+        self.endpoint.gate = self.gate
         self._bridge = MetricsBridge(
-            self.metrics, self.endpoint, self.node, self.sh, self.media, self.context.registrations
+            self.metrics, self.endpoint, self.node, self.sh, self.media, self.context.registrations, self.gate
         )
         self.metrics.before_scrape(self._bridge.refresh)
         self._stop = trio.Event()

@@ -6,6 +6,8 @@ import attrs
 
 from diameter.node import DiameterNode
 from diameter.sh.client import ShClient
+from ims_as.defence.gate import AdmissionGate
+from ims_as.errors import Result
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics, sip_method_label
@@ -22,12 +24,14 @@ class MetricsBridge:
     sh: ShClient | None
     media: MediaPool
     registrations: RegistrationTable
+    gate: AdmissionGate
 
     def refresh(self) -> None:
         """Quick, and raises nothing."""
         self._refresh_sip()
         self._refresh_media()
         self.metrics.registrations.set(len(self.registrations))
+        self._refresh_gate()
         if self.node is not None:
             for peer in self.node.peer_states():
                 self.metrics.set_peer_state(str(peer["peer"]), str(peer["state"]), is_open=bool(peer["is_open"]))
@@ -50,6 +54,14 @@ class MetricsBridge:
             ("PUR", "ok", stats.updates),
         ):
             metrics.follow(metrics.sh_requests, count, command, result)
+
+    def _refresh_gate(self) -> None:
+        metrics = self.metrics
+        for reason, count in self.endpoint.counters.refusals.items():
+            metrics.follow(metrics.sip_refused, count, reason)
+        for reason, count in self.gate.refused.items():
+            metrics.follow(metrics.admission_rejected, count, reason)
+            metrics.follow(metrics.calls, count, Result.REJECTED.value, f"overload-{reason}")
 
     def _refresh_sip(self) -> None:
         metrics, counters, stats = self.metrics, self.endpoint.counters, self.endpoint.stats

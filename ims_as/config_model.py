@@ -312,6 +312,8 @@ class LimitsConfig:
     """Calls at a time."""
     calls_per_second: float = _bounded(200.0, 0.01, 100_000)
     """New calls per second, on average over a second."""
+    retry_after_s: int = _bounded(2, 1, 3600)
+    """Seconds for which a sender is asked to leave us alone when a call is refused for overload or drain."""
 
 
 @attrs.frozen

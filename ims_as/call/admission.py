@@ -1,6 +1,7 @@
 """Who gets in: the limits on calls held and on calls per second, and drain (failure doctrine F4).
 
-Refusal happens before any work is done.  Emergency and priority calls and in-dialog requests are never counted here.
+``refusal`` is asked by the gate before any work is done, ``hold`` is told of each call that is made.  Emergency and
+priority calls and in-dialog requests are never counted here.
 """
 
 from __future__ import annotations
@@ -18,34 +19,42 @@ class Admission:
     calls_per_second: float
     held: int = 0
     draining: bool = False
-    refused: dict[str, int] = attrs.Factory(dict)
     _tokens: float = 0.0
     _filled_at: float | None = None
 
-    def admit(self, *, now: float) -> str | None:
-        """None when the call may go on (and is then held until ``release``), else the reason of the refusal."""
-        reason = self._refusal(now)
-        if reason is None:
-            self.held += 1
-        else:
-            self.refused[reason] = self.refused.get(reason, 0) + 1
-        return reason
-
-    def _refusal(self, now: float) -> str | None:
+    def refusal(self, *, now: float) -> str | None:
+        """None when a call could be held now, else why not."""
         if self.draining:
             return "draining"
         if self.held >= self.max_calls:
             return "calls"
+        self._fill(now)
+        return "rate" if self._tokens < 1.0 else None
+
+    def hold(self, *, now: float) -> None:
+        """A call is there, until ``release``."""
+        self._fill(now)
+        self._tokens = max(0.0, self._tokens - 1.0)
+        self.held += 1
+
+    def admit(self, *, now: float) -> str | None:
+        """Both at once: None when the call may go on, and is held."""
+        reason = self.refusal(now=now)
+        if reason is None:
+            self.hold(now=now)
+        return reason
+
+    def release(self) -> None:
+        self.held -= 1
+
+    def change(self, max_calls: int, calls_per_second: float) -> None:
+        """Other limits from now on; calls that are held stay."""
+        self.max_calls, self.calls_per_second = max_calls, calls_per_second
+
+    def _fill(self, now: float) -> None:
         burst = max(1.0, self.calls_per_second)
         if self._filled_at is None:
             self._tokens = burst
         else:
             self._tokens = min(burst, self._tokens + (now - self._filled_at) * self.calls_per_second)
         self._filled_at = now
-        if self._tokens < 1.0:
-            return "rate"
-        self._tokens -= 1.0
-        return None
-
-    def release(self) -> None:
-        self.held -= 1

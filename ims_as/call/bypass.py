@@ -34,8 +34,8 @@ class BypassTokens:
         expiry = f"{int(now + TOKEN_LIFE_S)}"
         return f"{expiry}.{nonce}.{self._sign(expiry, nonce, target)}"
 
-    def is_valid_untrusted(self, token: str, target: str, *, now: float) -> bool:
-        """Whether the token is ours, for this target, not expired and not used before; uses it up."""
+    def is_valid_untrusted(self, token: str, target: str, *, now: float, uses_up: bool = True) -> bool:
+        """Whether the token is ours, for this target, not expired and not used before; by default it is then used."""
         parts = token.split(".")
         if len(token) > MAX_TOKEN_CHARS or len(parts) != 3 or not token.isascii():
             return False
@@ -44,6 +44,8 @@ class BypassTokens:
             return False
         if float(expiry) < now or nonce in self._used:  # signed, so the expiry is a number
             return False
+        if not uses_up:
+            return True
         if len(self._used) >= MAX_USED:
             self._used = {used: until for used, until in self._used.items() if until >= now}
         self._used[nonce] = float(expiry)

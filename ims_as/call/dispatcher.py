@@ -1,7 +1,8 @@
 """What becomes of each request that starts something: the first decisions of a call's life.
 
 In this order (design: the life of a call): Max-Forwards, our own bypass token, emergency and priority (these are passed
-on and never anchored nor limited), admission, then the agent call.  Requests other than INVITE: OPTIONS says whether a
+on and never anchored nor limited), then the agent call.  Overload was refused before, at the gate (`defence/gate.py`),
+which asks `Dispatcher.is_exempt`.  Requests other than INVITE: OPTIONS says whether a
 call could be served now, REGISTER is the S-CSCF's third-party registration, the rest goes on by its Route.
 """
 
@@ -23,8 +24,6 @@ from ims_as.sip.transaction import ServerTransaction
 __all__ = ["ALLOW", "Dispatcher"]
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER"
-RETRY_AFTER_S = 2
-"""Only with overload: it makes an S-CSCF avoid the whole server (F4)."""
 
 
 class Dispatcher:
@@ -42,9 +41,6 @@ class Dispatcher:
             context.metrics.calls.labels(Result.REJECTED.value, "max-forwards").inc()
             return
         exemption = self._exemption(request)
-        if exemption is None and (refusal := context.admission.admit(now=context.now())) is not None:
-            self._refuse_overload(request, transaction, refusal)
-            return
         record = self._new_record(request, transaction)
         route = split_route(request, context.is_own_uri)
         if exemption is not None:
@@ -56,6 +52,7 @@ class Dispatcher:
         call = AgentCall(context, request, transaction, record, served, route)
         context.directory.add(record)
         context.calls.add(call)
+        context.admission.hold(now=context.now())
         context.metrics.calls_active.inc()
         transaction.owner = call
         assert context.tasks is not None
@@ -63,20 +60,18 @@ class Dispatcher:
 
     def _exemption(self, request: Request) -> str | None:
         """Why this INVITE is passed on, whatever our load: it is our own come back, or it is not for an agent."""
-        token = request.headers.get(BYPASS_HEADER)
-        context = self._context
-        if token is not None and context.bypass.is_valid_untrusted(token.strip(), request.uri, now=context.wall()):
-            return "own-transfer"
-        return exempt_reason(request)
+        return "own-transfer" if self._has_token(request, uses_up=True) else exempt_reason(request)
 
-    def _refuse_overload(self, request: Request, transaction: ServerTransaction, refusal: str) -> None:
-        """F4: before any work is done, so no record, trace or CDR; the counters tell."""
-        metrics = self._context.metrics
-        metrics.admission_rejected.labels(refusal).inc()
-        metrics.calls.labels(Result.REJECTED.value, f"overload-{refusal}").inc()
-        self._context.log.event("ADMISSION_REJECTED", reason=refusal)
-        headers = [("Retry-After", str(RETRY_AFTER_S)), reason_header(refusal, "overload")]
-        self._respond(request, transaction, 503, headers)
+    def is_exempt(self, request: Request) -> bool:
+        """Whether the INVITE is let in at any load; for the gate, which asks before a transaction is made."""
+        return self._has_token(request, uses_up=False) or exempt_reason(request) is not None
+
+    def _has_token(self, request: Request, *, uses_up: bool) -> bool:
+        token = request.headers.get(BYPASS_HEADER)
+        if token is None:
+            return False
+        context = self._context
+        return context.bypass.is_valid_untrusted(token.strip(), request.uri, now=context.wall(), uses_up=uses_up)
 
     async def _run(self, call: AgentCall) -> None:
         try:

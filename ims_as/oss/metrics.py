@@ -137,6 +137,9 @@ class Metrics:
             "sip_messages", "SIP messages; status is empty for requests.", "method", "status", "direction"
         )
         self.sip_rejected = self._counters("sip_rejected", "SIP input that was not processed, by reason.", "reason")
+        self.sip_refused = self._counters(
+            "sip_refused", "SIP requests answered or dropped before a transaction was made, by reason.", "reason"
+        )
         self.sip_retransmissions = self._counter("sip_retransmissions", "SIP messages that we sent again.")
         self.sip_transactions = self._gauge("sip_transactions", "Open SIP transactions.")
         self.sip_dialogs = self._gauge("sip_dialogs", "Open SIP dialogs.")

@@ -23,6 +23,7 @@ from ims_as.sip.grammar import format_host
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.next_hop import next_hop
 from ims_as.sip.parser import parse_message_untrusted
+from ims_as.sip.stateless import Gate
 from ims_as.sip.timers import TimerConfig, TimerHandle
 from ims_as.sip.transaction import ClientEvent, ClientTransaction, ServerTransaction, Transaction
 from ims_as.sip.transaction_layer import BRANCH_COOKIE, MAX_TRANSACTIONS, TransactionLayer, TransactionUser
@@ -150,6 +151,15 @@ class EndpointCore(ABC):
     @user.setter
     def user(self, user: TransactionUser) -> None:
         self._layer.user = user
+
+    @property
+    def gate(self) -> Gate | None:
+        """Asked for each new request outside of dialogs, before a transaction is made; None: all are let in."""
+        return self._layer.stateless.gate
+
+    @gate.setter
+    def gate(self, gate: Gate | None) -> None:
+        self._layer.stateless.gate = gate
 
     @property
     def timers(self) -> TimerConfig:
@@ -302,6 +312,12 @@ class EndpointCore(ABC):
             self.counters.drops[f"not sent: {reason}"] += 1
         return reason
 
+    def transmit_stateless(self, flow: Flow, message: bytes) -> None:
+        """For the transaction layer."""
+        reason = self._put(flow, message)
+        if reason is not None:
+            self.counters.drops[f"not sent: {reason}"] += 1
+
     def _put(self, flow: Flow, data: bytes) -> str | None:
         reason = self._transmit_bytes(flow, data)
         if self.on_wire is not None and reason is None:
@@ -361,7 +377,8 @@ class EndpointCore(ABC):
             self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, f"rejected:{error.reason}"))
         if error.partial is None:
             return
-        response = build_response(error.partial, error.status_hint, error.reason, to_tag=self._token())
+        to_tag = self._layer.stateless.tag(error.partial)
+        response = build_response(error.partial, error.status_hint, error.reason, to_tag=to_tag)
         self.counters.responses_out[error.status_hint] += 1
         self._put(flow, response.to_bytes())
 

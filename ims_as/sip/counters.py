@@ -21,6 +21,7 @@ class SipCounters:
         "drops",
         "guard_errors",
         "parse_errors",
+        "refusals",
         "requests_in",
         "requests_out",
         "responses_in",
@@ -42,6 +43,8 @@ class SipCounters:
         """By `SipParseError.reason`."""
         self.drops: Counter[str] = Counter()
         """Messages and connections that were not served, by reason: ``untrusted``, ``send buffer full`` …"""
+        self.refusals: Counter[str] = Counter()
+        """Requests that were answered (or dropped) before a transaction was made, by `Refusal.reason`."""
         self.guard_errors: Counter[str] = Counter()
         """Unforeseen errors by exception type; each is a bug of ours."""
 

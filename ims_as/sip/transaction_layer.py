@@ -19,6 +19,7 @@ from ims_as.sip.counters import METHODS, SipCounters
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import Request, Response, build_cancel, build_response
 from ims_as.sip.next_hop import response_flow
+from ims_as.sip.stateless import NO_TRANSACTION, TOO_MANY, Refusal, StatelessResponder
 from ims_as.sip.timers import TimerConfig, TimerHandle, TimerHeap
 from ims_as.sip.transaction import (
     ClientEvent,
@@ -68,6 +69,9 @@ class Output(Protocol):
             None, or why it can never be sent.
         """
 
+    def transmit_stateless(self, flow: Flow, message: bytes) -> None:
+        """Send an answer that no transaction stands behind; its loss is nobody's concern."""
+
     def new_token(self) -> str:
         """Random text for tags: at least 32 bits of randomness (§19.3)."""
 
@@ -91,6 +95,8 @@ class TransactionLayer:
         self.now = clock
         self.on_deadline: Callable[[float], None] | None = None
         """Told of every newly scheduled time, so that a sleeping timer task can be woken earlier."""
+        self.stateless = StatelessResponder(output.new_token().encode())
+        """Asked before a server transaction is made."""
         self._output = output
         self._max_transactions = max_transactions
         self._clients: dict[tuple[str, str], ClientTransaction] = {}
@@ -217,11 +223,14 @@ class TransactionLayer:
             return
         assert self.user is not None
         if method == "ACK":
-            self.user.on_ack(request, flow)
+            if not self.stateless.absorbs_ack(request):
+                self.user.on_ack(request, flow)
+            return
+        if method != "CANCEL" and (refusal := self.stateless.find_refusal(request, flow, self.now())) is not None:
+            self.refuse_statelessly(request, flow, refusal)
             return
         if len(self._servers) + len(self._clients) >= self._max_transactions:
-            self.counters.drops["too many transactions"] += 1
-            self.refuse_statelessly(request, flow)
+            self.refuse_statelessly(request, flow, TOO_MANY)
             return
         if method == "CANCEL":
             self._receive_cancel(request, key, flow)
@@ -266,10 +275,10 @@ class TransactionLayer:
 
     def _receive_cancel(self, cancel: Request, key: object, flow: Flow) -> None:
         invite = self._servers.get(server_key(cancel, "INVITE"))
-        transaction = self._create_server(cancel, key, flow)
         if invite is None:
-            self.send_response(transaction, build_response(cancel, 481))
+            self.refuse_statelessly(cancel, flow, NO_TRANSACTION)
             return
+        transaction = self._create_server(cancel, key, flow)
         transaction.to_tag = invite.to_tag  # §9.2: the To tag of the responses to the INVITE
         self.send_response(transaction, build_response(cancel, 200))
         if not invite.is_answered and not invite.is_cancelled:
@@ -298,14 +307,13 @@ class TransactionLayer:
         self.counters.responses_out[100] += 1
         return build_response(request, 100).to_bytes()
 
-    def refuse_statelessly(self, request: Request, flow: Flow) -> None:
-        """503 without keeping anything."""
-        response = build_response(request, 503, to_tag=self._output.new_token(), headers=[("Retry-After", "10")])
-        back = response_flow(flow, request.via)
-        # never stored, never started: only the carrier of a flow
-        carrier = NonInviteServerTransaction(request, self, None, back, "")
-        self.counters.responses_out[503] += 1
-        self._output.transmit(carrier, response.to_bytes())
+    def refuse_statelessly(self, request: Request, flow: Flow, refusal: Refusal) -> None:
+        """Answer without keeping anything (§8.2.7); counted under the refusal's reason."""
+        self.counters.refusals[refusal.reason] += 1
+        if refusal.status:
+            self.counters.responses_out[refusal.status] += 1
+            back = response_flow(flow, request.via)
+            self._output.transmit_stateless(back, self.stateless.build(request, refusal))
 
 
 def server_key(request: Request, method: str) -> object:

@@ -205,7 +205,7 @@ def test_number_of_transactions_is_bounded() -> None:
     assert len(fixture.user.requests) == 10
     assert fixture.statuses == [503] * 40
     assert fixture.endpoint.stats.server_transactions == 10
-    assert fixture.endpoint.counters.drops["too many transactions"] == 40
+    assert fixture.endpoint.counters.refusals["too many transactions"] == 40
     fixture.network.run(100)
     assert fixture.endpoint.stats.is_idle
 

@@ -13,7 +13,6 @@ def test_calls_held():
     assert admission.admit(now=0.0) == "calls"
     admission.release()
     assert admission.admit(now=0.0) is None
-    assert admission.refused == {"calls": 1}
 
 
 def test_rate_refills():
@@ -39,3 +38,25 @@ def test_never_more_than_burst_and_rate(gaps: list[float]):
         admitted += admission.admit(now=now) is None
     assert admitted <= 20 + now * 20 + 1e-6
     assert admission.held == admitted
+
+
+def test_asking_uses_nothing_up():
+    admission = Admission(max_calls=1, calls_per_second=1)
+    assert [admission.refusal(now=0.0) for _ in range(5)] == [None] * 5
+    admission.hold(now=0.0)
+    assert admission.refusal(now=0.0) == "calls"
+    admission.release()
+    assert admission.refusal(now=0.5) == "rate"
+    assert admission.refusal(now=1.0) is None
+
+
+def test_other_limits_leave_the_calls_that_are_held():
+    admission = Admission(max_calls=5, calls_per_second=100)
+    for _ in range(3):
+        assert admission.admit(now=0.0) is None
+    admission.change(2, 50)
+    assert admission.held == 3
+    assert admission.admit(now=1.0) == "calls"
+    admission.release()
+    admission.release()
+    assert admission.admit(now=1.0) is None

@@ -1,0 +1,70 @@
+"""The gate of the server: which new requests are let in, asked before a transaction is made (failure doctrine F4).
+
+What it costs counts twice: each refusal is work that a call does not get. So answers are made once, nothing is written
+per refusal, and the exemptions (emergency, priority, our own transferred INVITE) are only looked for when a request
+would be refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from ims_as.call.admission import Admission
+from ims_as.call.failure import reason_header
+from ims_as.defence.refusal_log import RefusalLog
+from ims_as.sip.flow import Flow
+from ims_as.sip.message import Request
+from ims_as.sip.stateless import Refusal
+
+__all__ = ["AdmissionGate"]
+
+
+class AdmissionGate:
+    """To be an endpoint's ``gate``.
+
+    Args:
+        admission: the limits of the node.
+        clock: monotonic seconds.
+        is_exempt: whether an INVITE is let in at any load.
+        on_refusals: told of reason and count, at most once a second.
+        retry_after_s: how long the sender is asked to leave us alone; only given with overload, since it makes an
+            S-CSCF avoid the whole server.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        clock: Callable[[], float],
+        is_exempt: Callable[[Request], bool],
+        on_refusals: Callable[[str, int], None],
+        retry_after_s: int,
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        self.refused: Counter[str] = Counter()
+        """INVITEs by reason."""
+        self.log = RefusalLog(on_refusals)
+        self._admission = admission
+        self._clock = clock
+        self._is_exempt = is_exempt
+        self._refusals: dict[tuple[str, int], Refusal] = {}
+
+    def __call__(self, request: Request, flow: Flow) -> Refusal | None:
+        if request.method != "INVITE":
+            return None
+        now = self._clock()
+        reason = self._admission.refusal(now=now)
+        if reason is None or self._is_exempt(request):
+            return None
+        self.refused[reason] += 1
+        self.log.note(reason, now)
+        return self._refusal(reason)
+
+    def _refusal(self, reason: str) -> Refusal:
+        key = reason, self.retry_after_s
+        refusal = self._refusals.get(key)
+        if refusal is None:
+            headers = (("Retry-After", str(self.retry_after_s)), reason_header(reason, "overload"))
+            refusal = self._refusals[key] = Refusal(reason, 503, headers)
+        return refusal

@@ -1,0 +1,65 @@
+"""The gate: what it refuses, what it lets in at any load, what it tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from ims_as.call.admission import Admission
+from ims_as.call.passthrough import exempt_reason
+from ims_as.defence.gate import AdmissionGate
+from ims_as.sip.flow import Flow
+from tests.support.manual_clock import ManualClock
+from tests.support.sip_messages import build_request
+
+FLOW = Flow("UDP", ("10.0.0.2", 5060), ("10.0.0.1", 5060))
+
+
+class Fixture:
+    def __init__(self, **limits: object) -> None:
+        self.clock = ManualClock()
+        self.admission = Admission(**{"max_calls": 1, "calls_per_second": 100.0, **limits})  # type: ignore[arg-type]
+        self.told: list[tuple[str, int]] = []
+        self.gate = AdmissionGate(
+            self.admission,
+            clock=self.clock,
+            is_exempt=lambda request: exempt_reason(request) is not None,
+            on_refusals=lambda reason, count: self.told.append((reason, count)),
+            retry_after_s=7,
+        )
+
+    def ask(self, method: str = "INVITE", **options: object) -> str | None:
+        refusal = self.gate(build_request(method, **options), FLOW)
+        return None if refusal is None else refusal.reason
+
+
+def test_a_full_node_refuses_with_retry_after_and_cause() -> None:
+    fixture = Fixture()
+    assert fixture.ask() is None
+    fixture.admission.hold(now=fixture.clock())
+    refusal = fixture.gate(build_request(), FLOW)
+    assert refusal is not None
+    assert (refusal.status, refusal.reason) == (503, "calls")
+    assert refusal.headers == (("Retry-After", "7"), ("Reason", 'Q.850;cause=41;text="calls: overload"'))
+    assert fixture.gate(build_request(), FLOW) is refusal
+    assert fixture.gate.refused == {"calls": 2}
+    assert fixture.told == [("calls", 1)]
+
+
+@pytest.mark.parametrize(
+    ("uri", "headers"),
+    [
+        ("urn:service:sos.fire", ()),
+        ("sip:bob@10.0.0.2", (("Priority", "psap-callback"),)),
+        ("sip:bob@10.0.0.2", (("Resource-Priority", "ets.0"),)),
+    ],
+)
+def test_emergency_and_priority_come_in_at_any_load(uri: str, headers: tuple[tuple[str, str], ...]) -> None:
+    fixture = Fixture(draining=True)
+    assert fixture.ask() == "draining"
+    assert fixture.ask(uri=uri, headers=headers) is None
+    assert fixture.gate.refused == {"draining": 1}
+
+
+def test_other_methods_are_not_calls() -> None:
+    fixture = Fixture(draining=True)
+    assert [fixture.ask(method) for method in ("OPTIONS", "REGISTER", "MESSAGE")] == [None] * 3
