@@ -293,7 +293,6 @@ class EndpointCore(ABC):
 
     def transmit(self, transaction: Transaction, message: bytes) -> str | None:
         """For the transaction layer."""
-        assert isinstance(transaction, ClientTransaction | ServerTransaction)
         flow = transaction.flow
         assert flow is not None
         reason = self._put(flow, message)
@@ -402,14 +401,10 @@ class EndpointCore(ABC):
         """received and rport in the top Via (§18.2.1, RFC 3581 §4)."""
         via = request.via
         host, port = flow.remote
-        if via.has_rport:
-            marked = via.with_param("received", host).with_param("rport", str(port))
-        elif via.host != host:
-            marked = via.with_param("received", host)
-        else:
-            return
-        request.headers.pop_value("Via")
-        request.headers.prepend("Via", str(marked))
+        if via.has_rport or via.host != host:
+            marked = via.with_source(host, port)
+            request.headers.replace_value("Via", str(marked))
+            request.headers.typed["via"] = marked
 
     def _drop_stranger(self, data: bytes, flow: Flow) -> None:
         self.counters.drops["untrusted"] += 1

@@ -160,6 +160,17 @@ class Via:
             return int(value)
         return None
 
+    def with_source(self, host: str, port: int) -> Via:
+        """A copy with `received`, and with the port in `rport` where that is there (RFC 3581 §4)."""
+        text, params = self.text, self._params_text
+        if text and ";rport" in params and "received" not in params.lower() and '"' not in params:
+            # as nearly all write it: rport once and without value
+            marked = f"{params};received={host}".replace(";rport;", f";rport={port};")
+            if marked.count("rport") == marked.count(";rport=") == 1 and ";rport=" not in params:
+                return Via(self.transport, self.host, self.port, None, text.removesuffix(params) + marked, marked)
+        via = self.with_param("received", host)
+        return via.with_param("rport", str(port)) if self.has_rport else via
+
     def with_param(self, name: str, value: str | None = None) -> Via:
         """A copy with that parameter set in its place, or added last."""
         return Via(self.transport, self.host, self.port, _replace_param(self.params, name, value))
@@ -268,7 +279,10 @@ class NameAddr:
         return NameAddr(self.display_name, self.uri_text, params, text)
 
     def with_tag(self, tag: str) -> NameAddr:
-        """A copy with that tag."""
+        """A copy with that tag, a token."""
+        if self._params is None and "<" in self.text and self.tag is None:
+            end = f";tag={tag}"
+            return NameAddr(self._display_name, self.uri_text, None, self.text + end, self._params_text + end)
         return self.with_param("tag", tag)
 
     def without_param(self, name: str) -> NameAddr:

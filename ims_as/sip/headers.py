@@ -116,7 +116,7 @@ class Headers:
         index = self._index
         if index is None:
             index = self._index = {}
-            for name, value in self._lines():
+            for name, value in self.lines():
                 key = known_header_key(name) or name.lower()
                 if key in index:
                     index_again(index, key, value)
@@ -132,7 +132,7 @@ class Headers:
             self._index = None
         self.typed = {}
 
-    def _lines(self) -> list[tuple[str, str]]:
+    def lines(self) -> list[tuple[str, str]]:
         """The list itself: to be read only."""
         items = self._items
         if items is None:
@@ -141,18 +141,18 @@ class Headers:
 
     def _change(self, key: str) -> list[tuple[str, str]]:
         """The list itself, to be changed at lines of that key; the caller sees to the index."""
-        items = self._lines()
+        items = self.lines()
         self._text = ""
         self.typed.pop(key, None)
         return items
 
     def items(self) -> list[tuple[str, str]]:
         """All lines as (name as spelt, value), a new list."""
-        return list(self._lines())
+        return list(self.lines())
 
     def keys(self) -> list[str]:
         """The keys (small letters, compact forms written out) in order of their first line."""
-        return list(dict.fromkeys(header_key(name) for name, _ in self._lines()))
+        return list(dict.fromkeys(header_key(name) for name, _ in self.lines()))
 
     def get(self, name: str) -> str | None:
         """Value of the first line of that name."""
@@ -160,7 +160,7 @@ class Headers:
         index = self._index
         if index is None:
             # made here and about to be written: a look at the lines costs less than an index
-            for other, value in self._lines():
+            for other, value in self.lines():
                 if (known_header_key(other) or other.lower()) == key:
                     return value
             return None
@@ -277,26 +277,56 @@ class Headers:
             return self.pop_value(name)
         return None
 
+    def replace_value(self, name: str, value: str) -> None:
+        """Put a value in the place of the first element of a comma-separated header; without the header nothing."""
+        line = self.get(name)
+        if line is None:
+            return
+        parts = split_list(line)
+        new = line.replace(parts[0], value, 1) if len(parts) > 1 else value
+        key = header_key(name)
+        prefix = f"{name}: "
+        at = self._text.find(line)
+        start = at - len(prefix)
+        if self._items is None and self._text.startswith(prefix, max(start, 0)) and _begins_line(self._text, start):
+            # the value is not met any earlier, so this is the first line of that name
+            self._text = f"{self._text[:at]}{new}{self._text[at + len(line) :]}"
+            self.typed.pop(key, None)
+        else:
+            items = self._change(key)
+            for position, (other, _) in enumerate(items):
+                if header_key(other) == key:
+                    items[position] = (other, new)
+                    break
+        index = self._index
+        if index is not None:
+            found = index[key]
+            index[key] = new if isinstance(found, str) else [new, *found[1:]]
+
     def copy(self) -> Headers:
         """An independent copy."""
-        return Headers(self._lines())
+        return Headers(self.lines())
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and header_key(name) in self.indexed()
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(list(self._lines()))
+        return iter(list(self.lines()))
 
     def __len__(self) -> int:
-        return len(self._lines())
+        return len(self.lines())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Headers) and self._lines() == other._lines()
+        return isinstance(other, Headers) and self.lines() == other.lines()
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Headers({self._lines()!r})"
+        return f"Headers({self.lines()!r})"
+
+
+def _begins_line(text: str, at: int) -> bool:
+    return at == 0 or (at > 1 and text[at - 2 : at] == "\r\n")
 
 
 def _split_line(line: str) -> tuple[str, str]:

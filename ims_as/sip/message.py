@@ -115,7 +115,8 @@ class Message:
     @property
     def via(self) -> Via:
         """The top Via."""
-        return self._need("via", _parse_first_via)
+        typed = self.headers.typed
+        return typed["via"] if "via" in typed else self._need("via", _parse_first_via)
 
     @property
     def vias(self) -> list[Via]:
@@ -133,17 +134,20 @@ class Message:
     @property
     def cseq(self) -> CSeq:
         """CSeq."""
-        return self._need("cseq", parse_cseq)
+        typed = self.headers.typed
+        return typed["cseq"] if "cseq" in typed else self._need("cseq", parse_cseq)
 
     @property
     def from_(self) -> NameAddr:
         """From."""
-        return self._need("from", parse_name_addr)
+        typed = self.headers.typed
+        return typed["from"] if "from" in typed else self._need("from", parse_name_addr)
 
     @property
     def to(self) -> NameAddr:
         """To."""
-        return self._need("to", parse_name_addr)
+        typed = self.headers.typed
+        return typed["to"] if "to" in typed else self._need("to", parse_name_addr)
 
     @property
     def from_tag(self) -> str | None:
@@ -199,7 +203,7 @@ class Message:
         Raises:
             LocalProtocolError: CR, LF or NUL in the start line or a header.
         """
-        return write_message(self.start_line(), self.headers.items(), self.body)
+        return write_message(self.start_line(), self.headers.lines(), self.body)
 
 
 class Request(Message):
@@ -295,26 +299,35 @@ def build_response(
     copied where the response can make a dialog (101–299, §12.1.1); Timestamp into 100. Works on
     `SipParseError.partial` too.
     """
-    source = request.headers
-    items = [("Via", value) for value in source.get_all("via")]
-    items += [("From", value) for value in source.get_all("from")[:1]]
-    for to in source.get_all("to")[:1]:
-        items.append(("To", _with_tag(to, to_tag) if to_tag else to))
-    items += [("Call-ID", value) for value in source.get_all("call-id")[:1]]
-    items += [("CSeq", value) for value in source.get_all("cseq")[:1]]
+    source = request.headers.indexed()
+    items: list[tuple[str, str]] = []
+    for name, key in _COPIED:
+        found = source.get(key)
+        if isinstance(found, str):
+            items.append((name, found))
+        elif found is not None:
+            # several of Via are copied, of the others the first is as good as any
+            items += [(name, value) for value in (found if key == "via" else found[:1])]
+    if to_tag:
+        for position, (name, value) in enumerate(items):
+            if name == "To":
+                items[position] = ("To", _with_tag(request, value, to_tag))
     if 100 < status < 300 and request.method in DIALOG_METHODS:
-        items += [("Record-Route", value) for value in source.get_all("record-route")]
+        items += [("Record-Route", value) for value in request.headers.get_all("record-route")]
     if status == 100:
-        items += [("Timestamp", value) for value in source.get_all("timestamp")[:1]]
+        items += [("Timestamp", value) for value in request.headers.get_all("timestamp")[:1]]
     items += headers
     if content_type is not None and body:
         items.append(("Content-Type", content_type))
     return Response(status, REASONS.get(status, "Unknown") if reason is None else reason, items, body)
 
 
-def _with_tag(to: str, tag: str) -> str:
+_COPIED: Final = (("Via", "via"), ("From", "from"), ("To", "to"), ("Call-ID", "call-id"), ("CSeq", "cseq"))
+
+
+def _with_tag(request: Request, to: str, tag: str) -> str:
     try:
-        address = parse_name_addr(to)
+        address = request.to
     except SipParseError:
         return to  # an answer to a malformed request echoes it
     return to if address.tag else str(address.with_tag(tag))

@@ -72,8 +72,9 @@ class _Compiled(NamedTuple):
 class Transaction:
     """What the four machines share: the table walk and the two timer slots."""
 
-    __slots__ = ("_driver", "_interval", "_lifetime", "_retransmit", "key", "message", "request", "state")
+    __slots__ = ("_driver", "_interval", "_lifetime", "_retransmit", "flow", "key", "message", "request", "state")
 
+    flow: Flow | None
     table: ClassVar[Table] = {}
     _steps: ClassVar[dict[State, dict[Event, _Compiled]]] = {}
 
@@ -155,12 +156,12 @@ class Transaction:
 class ClientTransaction(Transaction):
     """A request that we sent. The layer sets `flow` when the next hop is known."""
 
-    __slots__ = ("cancel_headers", "failure_reason", "flow", "is_cancelled", "on_event", "response")
+    __slots__ = ("cancel_headers", "failure_reason", "is_cancelled", "on_event", "response")
 
     def __init__(self, request: Request, driver: Driver, key: object, on_event: Callable[[ClientEvent], None]) -> None:
         super().__init__(request, driver, key)
         self.on_event = on_event
-        self.flow: Flow | None = None
+        self.flow = None
         self.response: Response | None = None
         """The latest response."""
         self.failure_reason = ""
@@ -261,7 +262,8 @@ class ServerTransaction(Transaction):
     After the final response `request` is reduced to the request line and Via; whoever needs more keeps the original.
     """
 
-    __slots__ = ("flow", "is_cancelled", "merge_key", "on_timeout", "owner", "status", "to_tag")
+    __slots__ = ("is_cancelled", "merge_key", "on_timeout", "owner", "status", "to_tag")
+    flow: Flow
 
     def __init__(self, request: Request, driver: Driver, key: object, flow: Flow, to_tag: str) -> None:
         super().__init__(request, driver, key)

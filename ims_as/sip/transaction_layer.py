@@ -243,7 +243,7 @@ class TransactionLayer:
                 request.cseq.number,
                 method,
                 request.uri,
-                tuple(request.headers.get_all("route")),
+                *request.headers.get_all("route"),
             )
             earlier = self._merges.get(merge_key)
             if earlier is not None and earlier.status < 300:
@@ -260,8 +260,11 @@ class TransactionLayer:
             # an INVITE that met a bug must not look as if it were being worked on: the S-CSCF goes on after a 500
             if not is_taken and not transaction.is_answered:
                 self.send_response(transaction, build_response(request, 500))
+            if transaction.state is State.INITIAL:
+                transaction.fire(Event.START)
 
     def _create_server(self, request: Request, key: object, flow: Flow) -> ServerTransaction:
+        """A transaction in state INITIAL: to be answered at once, or to be started."""
         back = response_flow(flow, request.via)
         tag = self._output.new_token()
         transaction: ServerTransaction
@@ -270,7 +273,6 @@ class TransactionLayer:
         else:
             transaction = NonInviteServerTransaction(request, self, key, back, tag)
         self._servers[key] = transaction
-        transaction.fire(Event.START)
         return transaction
 
     def _receive_cancel(self, cancel: Request, key: object, flow: Flow) -> None:

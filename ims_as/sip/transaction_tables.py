@@ -66,7 +66,7 @@ class Event(Enum):
     """Inputs of the machines."""
 
     START = "start"
-    """The request was sent (client) or received (server) for the first time."""
+    """The request is to be sent (client); it was received and the user has not answered it at once (server)."""
     RECEIVE_REQUEST = "receive request"
     """A retransmission."""
     RECEIVE_ACK = "receive ACK"
@@ -189,6 +189,10 @@ NON_INVITE_CLIENT: Table = {
 }
 
 INVITE_SERVER: Table = {
+    # answered while it is being handed to the user, as nearly all requests are: the timers of START are not needed
+    (State.INITIAL, Event.SEND_1XX): Step(State.PROCEEDING, (Do.SEND, Do.START_TIMER_UNANSWERED)),
+    (State.INITIAL, Event.SEND_2XX): Step(State.ACCEPTED, (Do.SEND, Do.START_TIMER_L)),
+    (State.INITIAL, Event.SEND_FAILURE): Step(State.COMPLETED, (Do.SEND, Do.START_TIMER_G, Do.START_TIMER_H)),
     # §17.2.1; the 100 waits for the user
     (State.INITIAL, Event.START): Step(State.PROCEEDING, (Do.START_TIMER_TRYING, Do.START_TIMER_UNANSWERED)),
     (State.PROCEEDING, Event.TIMER_UNANSWERED): Step(State.TERMINATED, (Do.INFORM_TIMEOUT,)),
@@ -212,6 +216,9 @@ INVITE_SERVER: Table = {
 }
 
 NON_INVITE_SERVER: Table = {
+    # answered while it is being handed to the user
+    (State.INITIAL, Event.SEND_1XX): Step(State.PROCEEDING, (Do.SEND, Do.START_TIMER_UNANSWERED)),
+    (State.INITIAL, Event.SEND_FINAL): Step(State.COMPLETED, (Do.SEND, Do.START_TIMER_J)),
     # §17.2.2, and a guard for a request that is never answered
     (State.INITIAL, Event.START): Step(State.TRYING, (Do.START_TIMER_UNANSWERED,)),
     (State.TRYING, Event.TIMER_UNANSWERED): Step(State.TERMINATED, (Do.INFORM_TIMEOUT,)),

@@ -16,18 +16,14 @@ def write_message(start_line: str, items: Iterable[tuple[str, str]], body: bytes
         LocalProtocolError: CR, LF or NUL in the start line, a name or a value: it would end the line early and
             let one header's value forge another header.
     """
-    lines = [start_line]
-    has_length = False
-    for name, value in items:
-        if len(name) in (1, 14) and name.lower() in ("content-length", "l"):
-            if has_length:
-                continue
-            has_length = True
-            lines.append(f"{name}: {len(body)}")
-        else:
-            lines.append(f"{name}: {value}")
-    if not has_length:
+    items = items if isinstance(items, list) else list(items)
+    # most have no line of their own for it
+    lines = [f"{name}: {value}" for name, value in items if len(name) != 14 and len(name) != 1]
+    if len(lines) == len(items):
         lines.append(f"Content-Length: {len(body)}")
+    else:
+        lines = _lines_with_length(items, len(body))
+    lines.insert(0, start_line)
     n_lines = len(lines)
     lines += ("", "")
     head = "\r\n".join(lines)
@@ -35,3 +31,19 @@ def write_message(start_line: str, items: Iterable[tuple[str, str]], body: bytes
         raise LocalProtocolError("line end or NUL inside a header")
     # bytes of a peer that are not UTF-8 came in as surrogates and go out as they were
     return head.encode("utf-8", "surrogateescape") + body
+
+
+def _lines_with_length(items: list[tuple[str, str]], length: int) -> list[str]:
+    lines = []
+    has_length = False
+    for name, value in items:
+        if len(name) in (1, 14) and name.lower() in ("content-length", "l"):
+            if has_length:
+                continue
+            has_length = True
+            lines.append(f"{name}: {length}")
+        else:
+            lines.append(f"{name}: {value}")
+    if not has_length:
+        lines.append(f"Content-Length: {length}")
+    return lines

@@ -48,6 +48,36 @@ class TestVia:
         assert (via.host, via.port, via.received) == ("2001:db8::9:1", 5061, "2001:db8::9:255")
         assert str(Via("TCP", "::1", 5060)) == "SIP/2.0/TCP [::1]:5060"
 
+    @pytest.mark.parametrize(
+        ("params", "expected"),
+        [
+            ("", ";received=::1"),
+            (";branch=b", ";branch=b;received=::1"),
+            (";rport", ";rport=9;received=::1"),
+            (";rport;branch=b", ";rport=9;branch=b;received=::1"),
+            (";branch=b;rport", ";branch=b;rport=9;received=::1"),
+            (";branch=b;rport=5", ";branch=b;rport=9;received=::1"),
+            (";branch=b;rport=", ";branch=b;rport=9;received=::1"),
+            (";branch=b ; rport", ";branch=b;rport=9;received=::1"),
+            (";rport;received=1.2.3.4", ";rport=9;received=::1"),
+            (";RPORT;RECEIVED=1", ";rport=9;received=::1"),
+            (";rport;Received=1", ";rport=9;received=::1"),
+            (";xrport;branch=b", ";xrport;branch=b;received=::1"),
+            (";rports;branch=b", ";rports;branch=b;received=::1"),
+            (";rports;rport", ";rports;rport=9;received=::1"),
+            (';x=";rport;"', ';x=";rport;";received=::1'),
+            (';x=";rport;";rport', ';x=";rport;";rport=9;received=::1'),
+            (";rport;branch=rport", ";rport=9;branch=rport;received=::1"),
+        ],
+    )
+    def test_source(self, params, expected):
+        via = parse_via(f"SIP/2.0/UDP h{params}")
+        marked = via.with_source("::1", 9)
+        assert str(marked) == f"SIP/2.0/UDP h{expected}"
+        assert marked == parse_via(str(marked))
+        assert (marked.received, marked.rport) == ("::1", 9 if via.has_rport else None)
+        assert Via("UDP", "h", None, via.params).with_source("::1", 9) == marked
+
     @pytest.mark.parametrize("rport", ["x", "0", "65536", "999999999", "²"])
     def test_senseless_rport_has_no_value(self, rport):
         assert Via("UDP", "h", params=(("rport", rport),)).rport is None

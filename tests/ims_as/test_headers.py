@@ -187,3 +187,36 @@ def test_compact_keeps_the_lines():
     headers.compact()
     assert headers.items() == [("From", "a"), ("X", "b"), ("Y", "c")]
     assert Headers.from_parsed("", {}).items() == []
+
+
+def test_replace_value():
+    lines = "Route: a\r\nVia: x\r\nVia: a, b\r\nv: c"
+    for has_lines in (False, True):
+        headers = Headers.from_parsed(lines, {"route": "a", "via": ["x", "a, b", "c"]})
+        headers.typed.update({"via": 1, "route": 2})
+        if has_lines:
+            headers.items()
+        headers.replace_value("Via", "y")
+        assert headers.items() == [("Route", "a"), ("Via", "y"), ("Via", "a, b"), ("v", "c")]
+        assert (headers.get("Via"), headers.get_all("via"), headers.typed) == ("y", ["y", "a, b", "c"], {"route": 2})
+
+
+def test_replace_value_leaves_the_rest_of_the_line():
+    for line, expected in (("a , b,c", "z , b,c"), ("a", "z"), (",a", "z"), ("", "z")):
+        for text in (
+            f"Via: {line}\r\nX: {line}",
+            f"X: {line}\r\nVia: {line}",
+            f"X: Via: {line}\r\nVia: {line}",
+            f"v:{line}",
+        ):
+            pairs = [part.split(":", 1) for part in text.split("\r\n")]
+            index = {header_key(name): value.strip() for name, value in pairs}
+            headers = Headers.from_parsed(text, index)
+            headers.replace_value("Via", "z")
+            assert headers.get("via") == expected
+            headers.compact()
+            assert headers.get("via") == expected
+            assert headers.get("X") == index.get("session-expires")
+    headers = Headers.from_parsed("X: a", {"x": "a"})
+    headers.replace_value("Via", "z")
+    assert headers.items() == [("X", "a")]

@@ -96,9 +96,9 @@ class Client:
 
 
 class Server:
-    """A started server transaction."""
+    """A server transaction; started: the user has not answered at once."""
 
-    def __init__(self, method: str, flow: Flow = UDP) -> None:
+    def __init__(self, method: str, flow: Flow = UDP, *, is_started: bool = True) -> None:
         self.driver = NotingDriver()
         self.request = build_request(method)
         self.machine: ServerTransaction
@@ -108,7 +108,8 @@ class Server:
             )
         else:
             self.machine = NonInviteServerTransaction(self.request, self.driver, "key", flow, "tag")
-        self.machine.fire(Event.START)
+        if is_started:
+            self.machine.fire(Event.START)
 
     def send(self, status: int) -> bool:
         return self.machine.send_response(status, response_to(self.request, status).to_bytes())
@@ -556,3 +557,31 @@ TestInviteServerModel = InviteServerModel.TestCase
 TestInviteClientModel.settings = TestInviteServerModel.settings = settings(
     max_examples=60, stateful_step_count=25, deadline=None
 )
+
+
+# ---------------------------------------------------------------- answered while it is handed up
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "state", "ends_after_s"),
+    [
+        ("INVITE", 200, State.ACCEPTED, 32.0),
+        ("INVITE", 486, State.COMPLETED, 32.0),
+        ("BYE", 200, State.COMPLETED, 32.0),
+        ("INVITE", 183, State.PROCEEDING, 600.0),
+        ("BYE", 100, State.PROCEEDING, 32.0),
+    ],
+)
+def test_an_answer_before_the_start_needs_no_guards(
+    method: str, status: int, state: State, ends_after_s: float
+) -> None:
+    server = Server(method, is_started=False)
+    assert len(server.driver.heap) == 0
+    assert server.send(status)
+    assert (server.machine.state, server.sent) == (state, [str(status).encode()])
+    server.driver.run(ends_after_s - 0.1)
+    assert b"100" not in server.sent[1:]
+    assert server.driver.n_forgotten == 0
+    server.driver.run(0.1)
+    assert server.driver.n_forgotten == 1
+    assert len(server.driver.heap) == 0

@@ -338,3 +338,18 @@ def test_cancel_that_nobody_answers() -> None:
     assert [type(event) for event in events] == [ResponseReceived, TransactionTimeout]
     fixture.network.run(5)
     assert fixture.endpoint.stats.is_idle
+
+
+def test_a_request_that_is_answered_at_once_starts_one_timer() -> None:
+    fixture = Fixture()
+
+    class Answering(NotingUser):
+        def on_request(self, request: Request, transaction: ServerTransaction) -> None:
+            fixture.endpoint.send_response(transaction, build_response(request, 200))
+
+    fixture.endpoint.user = Answering()
+    fixture.receive(request_bytes("OPTIONS"))
+    assert fixture.endpoint.stats.timers == 1
+    fixture.network.run(32.1)
+    assert fixture.statuses == [200]
+    assert fixture.endpoint.stats.is_idle
