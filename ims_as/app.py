@@ -42,7 +42,7 @@ from ims_as.charging.cdr import CdrWriter
 from ims_as.config import Config
 from ims_as.defence.gate import AdmissionGate
 from ims_as.isc.header_policy import HeaderPolicy
-from ims_as.isc.registration import RegistrationTable
+from ims_as.isc.registration import RegistrationTable, describe
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
@@ -273,6 +273,15 @@ class Application:
     def call(self, call_id: str, /) -> dict[str, Any] | None:
         record = self.context.directory.find(call_id)
         return None if record is None else record.detail()
+
+    def registrations(self, limit: int, /) -> list[dict[str, Any]]:
+        context = self.context
+        return [describe(each) for each in context.registrations.all(now=context.wall(), limit=limit)]
+
+    def registration(self, impu: str, /) -> dict[str, Any] | None:
+        context = self.context
+        found = context.registrations.get(impu, now=context.wall())
+        return None if found is None else describe(found)
 
     async def drain(self) -> None:
         """No new calls from now on (``POST /drain``)."""

@@ -6,6 +6,8 @@ GET /health/ready       200 when a call could be served now, else 503 with ``rea
 GET /metrics            Prometheus text format, OpenMetrics where the Accept header asks for it.
 GET /calls              Summaries, newest first; ``?limit=`` (default 100), ``?state=``.
 GET /calls/{id}         One call by our id or a SIP Call-ID: parties, transcript, termination, trace.
+GET /registrations      Registered users as the S-CSCF told, newest first; ``?limit=`` (default 100).
+GET /registrations/{u}  One user by public identity (a ``sip:`` or ``tel:`` URI), or by one of the same implicit set.
 POST /drain             No new calls from now on; 202 at once.
 ======================= ============================================================================================
 
@@ -54,6 +56,14 @@ class ApiState(Protocol):
 
     def call(self, call_id: str, /) -> dict[str, Any] | None:
         """One call by our id or a SIP Call-ID."""
+        ...
+
+    def registrations(self, limit: int, /) -> list[dict[str, Any]]:
+        """Registered users, the one refreshed last first."""
+        ...
+
+    def registration(self, impu: str, /) -> dict[str, Any] | None:
+        """One registered user by public identity."""
         ...
 
     async def drain(self) -> None:
@@ -115,6 +125,13 @@ def _body_length(scope: Scope) -> int:
     return 0
 
 
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(DEFAULT_LISTED_CALLS))
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        raise HTTPException(400, "limit must be a number")
+    return min(int(text), MAX_LISTED_CALLS)
+
+
 def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
     """The ASGI application; ``app.state.metrics`` and ``app.state.log`` are there for ``serve_api``."""
 
@@ -132,17 +149,23 @@ def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
         return Response(body, headers={"content-type": content_type})
 
     async def calls(request: Request) -> Response:
-        limit_text = request.query_params.get("limit", str(DEFAULT_LISTED_CALLS))
-        if not (limit_text.isascii() and limit_text.isdigit() and len(limit_text) < 9):
-            raise HTTPException(400, "limit must be a number")
+        limit = _limit(request)
         found = state.calls()
         if (wanted := request.query_params.get("state")) is not None:
             found = [call for call in found if call.get("state") == wanted]
-        return _json({"calls": found[: min(int(limit_text), MAX_LISTED_CALLS)], "total": len(found)})
+        return _json({"calls": found[:limit], "total": len(found)})
 
     async def call(request: Request) -> Response:
         if (found := state.call(request.path_params["call_id"])) is None:
             raise HTTPException(404, "no such call")
+        return _json(found)
+
+    async def registrations(request: Request) -> Response:
+        return _json({"registrations": state.registrations(_limit(request))})
+
+    async def registration(request: Request) -> Response:
+        if (found := state.registration(request.path_params["impu"])) is None:
+            raise HTTPException(404, "not registered")
         return _json(found)
 
     async def drain(_: Request) -> Response:
@@ -166,6 +189,8 @@ def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
             route("/metrics", metrics),
             route("/calls", calls),
             route("/calls/{call_id:path}", call),
+            route("/registrations", registrations),
+            route("/registrations/{impu:path}", registration),
             route("/drain", drain, "POST"),
         ],
         middleware=[Middleware(_Guard, metrics=state.metrics, log=log)],

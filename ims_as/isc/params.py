@@ -49,9 +49,11 @@ def written(value: str) -> str:
 
 
 def read_addresses_untrusted(message: Message, name: str) -> list[NameAddr]:
-    """The readable addresses of a list header, in order."""
+    """The readable addresses of a list header, in order; "*" is none."""
     found = []
     for value in message.headers.get_list(name)[:MAX_VALUES]:
+        if value == "*":
+            continue
         try:
             found.append(parse_name_addr(value))
         except SipParseError:

@@ -29,6 +29,7 @@ class FakeState:
     metrics: Metrics = attrs.Factory(Metrics)
     reasons: list[str] = attrs.Factory(list)
     known: dict[str, dict[str, Any]] = attrs.Factory(dict)
+    users: list[str] = attrs.Factory(list)
     drained: int = 0
     failure: Exception | None = None
     blocked: bool = False
@@ -43,6 +44,12 @@ class FakeState:
 
     def call(self, call_id: str, /) -> dict[str, Any] | None:
         return self.known.get(call_id)
+
+    def registrations(self, limit: int, /) -> list[dict[str, Any]]:
+        return [{"impu": user} for user in self.users][:limit]
+
+    def registration(self, impu: str, /) -> dict[str, Any] | None:
+        return {"impu": impu} if impu in self.users else None
 
     async def drain(self) -> None:
         if self.blocked:
@@ -103,6 +110,16 @@ def test_metrics_in_the_format_asked_for() -> None:
     assert "ims_as_calls_active 0.0" in response.text
     response = get(state, "/metrics", headers={"accept": "application/openmetrics-text;version=1.0.0"})
     assert response.text.endswith("# EOF\n")
+
+
+def test_registrations() -> None:
+    state = FakeState(users=["sip:bob@example.net;user=phone", "tel:+1555"])
+    assert get(state, "/registrations").json() == {"registrations": [{"impu": user} for user in state.users]}
+    assert get(state, "/registrations?limit=1").json() == {"registrations": [{"impu": state.users[0]}]}
+    assert get(state, "/registrations?limit=x").status_code == 400
+    for user in state.users:
+        assert get(state, f"/registrations/{user}").json() == {"impu": user}
+    assert get(state, "/registrations/sip:carol@example.net").status_code == 404
 
 
 def test_calls_can_be_listed_limited_and_filtered() -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ims_as.isc.registration import (
     DEFAULT_EXPIRES_S,
-    MAX_EMBEDDED_BYTES,
+    RegisteredContact,
+    Registration,
     RegistrationTable,
+    describe,
     impu_key,
-    read_service_info_untrusted,
 )
+from ims_as.isc.registration_reader import MAX_EMBEDDED_BYTES, read_service_info_untrusted
 from ims_as.sip.message import Request
 from tests.ims_as.isc_messages import BOB, build_request, from_wire
 
@@ -131,6 +135,135 @@ def test_expires(headers: list[tuple[str, str]], expires: int) -> None:
     assert registration is not None
     assert registration.expires_s == expires
     assert registration.scscf_uri in ("sip:scscf.example.net:6060", "sip:scscf.example.net", "sip:a")
+
+
+# ---------------------------------------------------------------- the user's own REGISTER and its 200
+
+USER = (
+    "REGISTER sip:example.net SIP/2.0",
+    "Via: SIP/2.0/UDP 192.0.2.5;branch=z9hG4bK1",
+    f"From: <{BOB}>;tag=1",
+    f"To: <{BOB}>",
+    "Call-ID: 1@ue",
+    "CSeq: 2 REGISTER",
+    "Max-Forwards: 70",
+)
+PHONE = (
+    '<sip:bob@192.0.2.5;transport=tcp>;+sip.instance="<urn:gsma:imei:35-1>";q=0.5;expires=50;'
+    '+g.3gpp.icsi-ref="urn%3Aurn-7%3A3gpp-service.ims.icsi.mmtel";audio'
+)
+MMTEL = "urn:urn-7:3gpp-service.ims.icsi.mmtel"
+
+
+def of_user(*headers: str) -> bytes:
+    return "\r\n".join((*USER, *headers, "", "")).encode()
+
+
+def ok_for_user(*headers: str) -> bytes:
+    return "\r\n".join(("SIP/2.0 200 OK", *USER[1:6], *headers, "", "")).encode()
+
+
+def several(*parts: bytes) -> bytes:
+    return b"".join(b"--x\r\nContent-Type: message/sip\r\n\r\n%s\r\n" % part for part in parts) + b"--x--\r\n"
+
+
+def registered(table: RegistrationTable, body: bytes, *, now: float = 0.0, expires: int = 100) -> Registration:
+    content_type = "multipart/mixed;boundary=x" if body.startswith(b"--x") else "message/sip"
+    request = register(("Expires", str(expires)), content_type=content_type, body=body)
+    assert table.receive_register(request, now=now).status == 200
+    registration = table.get(BOB, now=now)
+    assert registration is not None
+    return registration
+
+
+def test_contacts_and_their_features_from_the_users_register() -> None:
+    [contact] = registered(RegistrationTable(), of_user(f"Contact: {PHONE}")).contacts
+    assert contact.uri == "sip:bob@192.0.2.5;transport=tcp"
+    assert (contact.expires_at, contact.q, contact.instance) == (50.0, 0.5, "urn:gsma:imei:35-1")
+    assert contact.features == {"+g.3gpp.icsi-ref": {MMTEL}, "audio": {"TRUE"}}
+
+
+def test_the_wires_contact() -> None:
+    table = RegistrationTable()
+    table.receive_register(from_wire("11-third-party-register-with-request.sip"), now=0.0)
+    registration = table.get(BOB, now=1.0)
+    assert registration is not None
+    assert [(contact.uri, contact.expires_at) for contact in registration.contacts] == [
+        ("sip:15550000002@127.0.0.42:5060;transport=udp", 3600.0)
+    ]
+    shown = json.dumps(describe(registration))
+    assert "15550000002@127.0.0.42" in shown
+    assert "Digest" not in shown
+    assert "nonce" not in shown
+
+
+def test_the_200_lists_all_contacts_and_the_implicit_set() -> None:
+    table = RegistrationTable()
+    answer = ok_for_user(
+        f"Contact: {PHONE}, <sip:bob@192.0.2.6>;expires=0",
+        "Contact: <sip:bob@192.0.2.7>",
+        "Expires: 80",
+        "P-Associated-URI: <sip:bob@example.net>, <tel:+15550100>",
+    )
+    registration = registered(table, several(of_user("Contact: <sip:bob@192.0.2.7>"), answer))
+    assert [(contact.uri, contact.expires_at) for contact in registration.contacts] == [
+        ("sip:bob@192.0.2.5;transport=tcp", 50.0),
+        ("sip:bob@192.0.2.7", 80.0),
+    ]
+    assert registration.associated_uris == ("sip:bob@example.net", "tel:+15550100")
+
+
+def test_a_register_alone_changes_only_its_own_contact() -> None:
+    table = RegistrationTable()
+    registered(table, of_user("Contact: <sip:a@192.0.2.1>;expires=90"))
+    registered(table, of_user("Contact: <sip:b@192.0.2.2>;expires=90"), now=1.0)
+    registration = registered(table, of_user("Contact: <sip:a@192.0.2.1>;expires=0"), now=2.0)
+    assert [contact.uri for contact in registration.contacts] == ["sip:b@192.0.2.2"]
+    registration = registered(table, of_user("Contact: *"), now=3.0)
+    assert [contact.uri for contact in registration.contacts] == ["sip:b@192.0.2.2"]
+    registration = registered(table, of_user("Contact: <sip:c@192.0.2.3>"), now=95.0)
+    assert [contact.uri for contact in registration.contacts] == ["sip:c@192.0.2.3"], "b has run out"
+
+
+def test_the_implicit_set_leads_to_the_registration() -> None:
+    table = RegistrationTable()
+    table.receive_register(from_wire("09-third-party-register.sip"), now=0.0)
+    for alias in ("tel:+1-555-000-0002", "sip:bob@ims.mnc001.mcc001.3gppnetwork.org;user=phone"):
+        found = table.get(alias, now=1.0)
+        assert found is not None
+        assert found.impu == BOB
+    assert table.get("tel:+15550000003", now=1.0) is None
+    table.receive_register(register(("Expires", "60"), to="tel:+15550000002"), now=2.0)
+    own = table.get("tel:+15550000002", now=3.0)
+    assert own is not None
+    assert own.impu == "tel:+15550000002", "one of its own comes first"
+    table.receive_register(from_wire("10-third-party-register-expires-0.sip"), now=4.0)
+    assert table.get("sip:bob@ims.mnc001.mcc001.3gppnetwork.org", now=5.0) is None
+    assert table.get("tel:+15550000002", now=5.0) is own
+    assert not table._aliases
+
+
+def test_what_the_reg_event_package_adds() -> None:
+    table = RegistrationTable()
+    contact = RegisteredContact("sip:bob@192.0.2.9", 40.0)
+    assert not table.update(BOB, now=0.0, contacts=[contact])
+    table.receive_register(register(("Expires", "60")), now=0.0)
+    assert table.update(BOB, now=1.0, contacts=[contact], identities=["tel:+15550100"], expires_at=40.0)
+    registration = table.get("tel:+15550100", now=2.0)
+    assert registration is not None
+    assert (registration.contacts, registration.expires_at) == ((contact,), 40.0)
+    assert table.update("tel:+15550100", now=3.0, contacts=[])
+    assert [each.impu for each in table.all(now=3.0, limit=10)] == [BOB]
+    table.remove(BOB)
+    assert len(table) == 0
+    assert table.all(now=3.0, limit=10) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([*USER, f"Contact: {PHONE}", "Contact: <", "Expires: x", "", "SIP/2.0 200 OK"])))
+def test_any_embedded_message_is_answered_200(lines: list[str]) -> None:
+    table = RegistrationTable()
+    registered(table, "\r\n".join(lines).encode() or b"x")
 
 
 def test_same_tag_for_a_retransmission() -> None:
