@@ -35,6 +35,7 @@ from ims_as.call.bypass import BypassTokens
 from ims_as.call.context import CallContext
 from ims_as.call.dispatcher import ALLOW, Dispatcher
 from ims_as.call.engine_health import EngineHealth
+from ims_as.call.placement import CallPlacer
 from ims_as.call.probe import keep_probing
 from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
@@ -181,6 +182,7 @@ class Application:
             own_hosts=frozenset(hosts),
         )
         self.dispatcher = Dispatcher(context)
+        self.placer = CallPlacer(context, self.dispatcher.start)
         self.endpoint.user = user_agent
         return context
 
@@ -219,7 +221,9 @@ class Application:
                 parts.start_soon(self.sh.run)
             urls = frozenset(engine.url for agent in self.config.agents.values() for engine in agent.engines)
             await parts.start(keep_probing, self.context.engines, urls)
-            await parts.start(serve_api, build_api(self, self.log), self.config.api.listen)
+            token = self.config.api.token
+            api = build_api(self, self.log, token=token.value if token is not None else None)
+            await parts.start(serve_api, api, self.config.api.listen)
             async with trio.open_nursery() as calls:
                 self.context.tasks = calls
                 await parts.start(self.endpoint.run)
@@ -282,6 +286,12 @@ class Application:
         context = self.context
         found = context.registrations.get(impu, now=context.wall())
         return None if found is None else describe(found)
+
+    def place_call(self, order: object, key: str | None, /) -> tuple[str, bool]:
+        return self.placer.place_untrusted(order, key=key)
+
+    def hang_up(self, call_id: str, /) -> bool:
+        return self.placer.hang_up(call_id)
 
     async def drain(self) -> None:
         """No new calls from now on (``POST /drain``)."""

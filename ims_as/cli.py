@@ -18,6 +18,7 @@ import click
 
 from ims_as.cli_options import EXIT_PROBLEM, fail, load_or_exit, with_config
 from ims_as.config_schema import build_schema, render_config
+from ims_as.dial_commands import dial_command
 from ims_as.errors import ImsAsError
 from ims_as.ifc_tool.commands import ifc_group
 from ims_as.oss.trace import TraceEvent, render_ladder
@@ -258,5 +259,6 @@ def _split_header(text: str) -> tuple[str, str]:
 
 # --- commands with a module of their own ------------------------------------------------------------------------------
 
+main.add_command(dial_command)
 main.add_command(ifc_group)
 main.add_command(sh_group)

@@ -37,7 +37,13 @@ _TEL_URI = re.compile(r"tel:\+?[0-9A-Fa-f*#().-]+(?:;[^\s<>\"]*)?")
 def _check_uris(config: Config) -> Iterator[tuple[str, str]]:
     if not _SIP_URI.fullmatch(config.identity):
         yield "identity", f"expected a SIP URI, not {config.identity!r}"
+    if config.sip.core is not None and not _SIP_URI.fullmatch(config.sip.core):
+        yield "sip.core", f"expected a SIP URI, not {config.sip.core!r}"
     for name, agent in config.agents.items():
+        for field in ("allow", "identities"):
+            for index, pattern in enumerate(getattr(agent.outbound, field)):
+                if problem := _pattern_problem(pattern):
+                    yield f"agents.{name}.outbound.{field}[{index}]", problem
         queue = agent.transfer.queue
         if queue is not None and not (_SIP_URI.fullmatch(queue) or _TEL_URI.fullmatch(queue)):
             yield f"agents.{name}.transfer.queue", f"expected a SIP or tel URI, not {queue!r}"

@@ -38,6 +38,7 @@ __all__ = [
     "MediaConfig",
     "MediaMode",
     "OnFailure",
+    "OutboundConfig",
     "PeerAddress",
     "PortRange",
     "RoutingRule",
@@ -183,6 +184,8 @@ class SipConfig:
     """A call that was diverted so often (History-Info, Diversion) is handed over to nobody but the served user."""
     bypass_key: Secret | None = None
     """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
+    core: str | None = None
+    """SIP URI of the S-CSCF or I-CSCF that takes calls which we start and whose user's own S-CSCF is not known."""
     record_route: bool = False
     """Stay in the signalling of calls that are passed on; by default we are out of them once they are answered."""
 
@@ -277,6 +280,18 @@ class TransferConfig:
 
 
 @attrs.frozen
+class OutboundConfig:
+    """Whom an agent may call, and as whom."""
+
+    allow: tuple[str, ...] = ()
+    """Regular expressions; a whole URI must match one.  None: this agent calls nobody."""
+    identities: tuple[str, ...] = ()
+    """Regular expressions of the users and services for which it may call.  None: only as ``identity``."""
+    ring_timeout_s: int = _bounded(60, 1, 300)
+    """Seconds that it rings where the order does not say."""
+
+
+@attrs.frozen
 class AgentConfig:
     """One voice agent."""
 
@@ -288,6 +303,7 @@ class AgentConfig:
     """Names of headers of the INVITE that the engine gets besides those of docs/headers.md, such as ``X-Account``."""
     filler: FillerConfig = FillerConfig()
     transfer: TransferConfig = TransferConfig()
+    outbound: OutboundConfig = OutboundConfig()
 
 
 @attrs.frozen
@@ -322,6 +338,8 @@ class ApiConfig:
 
     listen: HostPort = _API_LISTEN
     """Address and port; keep it away from subscribers' networks."""
+    token: Secret | None = None
+    """Bearer token of whoever may change things (POST, DELETE); none: only clients on the loopback interface may."""
 
 
 @attrs.frozen

@@ -49,6 +49,8 @@ class Result(Enum):
     """Refused before the answer, so that the core goes on without us."""
     CANCELLED = "cancelled"
     """The caller gave up before the answer."""
+    UNANSWERED = "unanswered"
+    """A call that we placed and that came to nothing: busy, no answer, refused, unreachable."""
     FAILED = "failed"
     """It was answered and was lost."""
 
@@ -59,7 +61,8 @@ class Termination:
 
     result: Result
     by: str
-    """Who ended it: ``caller``, ``agent``, ``served-user``, ``ims-as``, ``engine``, ``media`` or ``network``."""
+    """Who ended it: ``caller``, ``callee``, ``agent``, ``served-user``, ``ims-as``, ``engine``, ``media``, ``api`` or
+    ``network``."""
     reason: str
     """A short fixed phrase (it is a metric label), such as ``engine-refused``; no identities in it."""
     cause: int | None = None

@@ -8,17 +8,24 @@ GET /calls              Summaries, newest first; ``?limit=`` (default 100), ``?s
 GET /calls/{id}         One call by our id or a SIP Call-ID: parties, transcript, termination, trace.
 GET /registrations      Registered users as the S-CSCF told, newest first; ``?limit=`` (default 100).
 GET /registrations/{u}  One user by public identity (a ``sip:`` or ``tel:`` URI), or by one of the same implicit set.
+POST /calls             An agent calls somebody: 201 with the call's id and Location; ``docs/outbound.md``.
+DELETE /calls/{id}      Hangs a call up: 202; what became of it is in ``GET /calls/{id}``.
 POST /drain             No new calls from now on; 202 at once.
 ======================= ============================================================================================
 
-Errors are JSON, ``{"error": text}``.  What goes wrong in here costs that request only: 500, counted, logged, and
-nothing of the error goes to the client.
+What changes something (POST, DELETE) needs ``Authorization: Bearer`` with the token of ``api.token``; where none is
+configured, it must come from the loopback interface.
+
+Errors are JSON, ``{"error": text}``, with ``code`` and ``field`` where an order is refused.  What goes wrong in here
+costs that request only: 500, counted, logged, and nothing of the error goes to the client.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -29,13 +36,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ims_as.call.order import OrderError
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 
 __all__ = ["MAX_BODY_BYTES", "MAX_LISTED_CALLS", "ApiState", "build_api"]
 
 MAX_BODY_BYTES = 64 * 1024
-"""No request needs a body at all."""
+"""An order with all that it may carry is a third of it."""
 MAX_LISTED_CALLS = 10_000
 DEFAULT_LISTED_CALLS = 100
 
@@ -64,6 +72,18 @@ class ApiState(Protocol):
 
     def registration(self, impu: str, /) -> dict[str, Any] | None:
         """One registered user by public identity."""
+        ...
+
+    def place_call(self, order: object, key: str | None, /) -> tuple[str, bool]:
+        """Calls somebody: the call's id, and whether an earlier order under the same key has made it already.
+
+        Raises:
+            OrderError: why not.
+        """
+        ...
+
+    def hang_up(self, call_id: str, /) -> bool:
+        """Ends a call; False when none of that id is up."""
         ...
 
     async def drain(self) -> None:
@@ -132,8 +152,41 @@ def _limit(request: Request) -> int:
     return min(int(text), MAX_LISTED_CALLS)
 
 
-def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
-    """The ASGI application; ``app.state.metrics`` and ``app.state.log`` are there for ``serve_api``."""
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_writer(request: Request, token: str | None) -> None:
+    """Raises HTTPException where the client may not change anything."""
+    if token is None:
+        if request.client is None or not _is_loopback(request.client.host):
+            raise HTTPException(403, "only from the loopback interface, as no api.token is configured")
+        return
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), token.encode()):
+        raise HTTPException(401, "the bearer token is missing or wrong", {"www-authenticate": "Bearer"})
+
+
+async def _read_json(request: Request) -> object:
+    # a browser asks before it sends this type across sites, so no web page can place calls through its visitor
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "the body must be application/json")
+    try:
+        content: object = json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is not JSON") from error
+    return content
+
+
+def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | None = None) -> Starlette:
+    """The ASGI application; ``app.state.metrics`` and ``app.state.log`` are there for ``serve_api``.
+
+    Args:
+        token: what writers must show; None: they must come from the loopback interface.
+    """
 
     async def live(_: Request) -> Response:
         return _json({"status": "alive"})
@@ -168,7 +221,34 @@ def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
             raise HTTPException(404, "not registered")
         return _json(found)
 
-    async def drain(_: Request) -> Response:
+    async def place(request: Request) -> Response:
+        _check_writer(request, token)
+        content = await _read_json(request)
+        try:
+            call_id, is_repeated = state.place_call(content, request.headers.get("idempotency-key"))
+        except OrderError as error:
+            problem = {"error": str(error), "code": error.code, "field": error.field or None}
+            response = _json({name: value for name, value in problem.items() if value is not None}, error.status)
+            if error.retry_after_s is not None:
+                response.headers["retry-after"] = str(error.retry_after_s)
+            return response
+        response = _json(state.call(call_id) or {"id": call_id}, 201)
+        response.headers["location"] = f"/calls/{call_id}"
+        if is_repeated:
+            response.headers["idempotent-replayed"] = "true"
+        return response
+
+    async def hang_up(request: Request) -> Response:
+        _check_writer(request, token)
+        call_id = request.path_params["call_id"]
+        if state.hang_up(call_id):
+            return _json({"status": "hanging up"}, 202)
+        if state.call(call_id) is None:
+            raise HTTPException(404, "no such call")
+        raise HTTPException(409, "the call has ended")
+
+    async def drain(request: Request) -> Response:
+        _check_writer(request, token)
         await state.drain()
         return _json({"status": "draining"}, 202)
 
@@ -188,9 +268,11 @@ def build_api(state: ApiState, log: OperatorLog | None = None) -> Starlette:
             route("/health/ready", ready),
             route("/metrics", metrics),
             route("/calls", calls),
+            route("/calls", place, "POST"),
             route("/calls/{call_id:path}", call),
             route("/registrations", registrations),
             route("/registrations/{impu:path}", registration),
+            route("/calls/{call_id:path}", hang_up, "DELETE"),
             route("/drain", drain, "POST"),
         ],
         middleware=[Middleware(_Guard, metrics=state.metrics, log=log)],

@@ -7,7 +7,7 @@ waiting for an engine.  ``close`` releases the port and the engine whatever happ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -42,7 +42,10 @@ from ims_as.sip.invite_session import (
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.transaction import ServerTransaction
 
-__all__ = ["AgentCall"]
+__all__ = ["API_HANGUP", "AgentCall"]
+
+API_HANGUP = "api"
+"""For ``shut_down``: somebody asked for it over the API."""
 
 INBOX_SIZE = 512
 """Far above what a call produces between two turns of its task; beyond it the newest event is dropped and counted."""
@@ -52,11 +55,14 @@ CLOSE_DEADLINE_S = 3.0
 class AgentCall:
     """A terminating-UA call (TS 23.218 §9.1.1.1) that may become a B2BUA when the caller is handed over."""
 
+    party = "caller"
+    """Who is at the other end of ``session``."""
+
     def __init__(
         self,
         context: CallContext,
         request: Request,
-        transaction: ServerTransaction,
+        transaction: ServerTransaction | None,
         record: CallRecord,
         served: ServedUser,
         route: IscRoute,
@@ -75,13 +81,15 @@ class AgentCall:
         self.engines: EngineChain | None = None
         self.engine_lost = False
         self.handover: Handover | None = None
+        self.application_data: Mapping[str, Any] | None = None
+        """For the engine, from whoever ordered the call."""
         self.description = CallDescription(context.config.media.address, int(record.received_at * 1000))
         self.offers = CallerOffers(self)
         self.digits = CallerDigits(self)
         self.dropped_events = 0
         self._requests = CallerRequests(self)
         self._media = MediaEvents(self)
-        self._transaction: ServerTransaction | None = transaction
+        self._transaction = transaction
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._inbox_in, self._inbox = trio.open_memory_channel[tuple[str, Any]](INBOX_SIZE)
@@ -93,7 +101,7 @@ class AgentCall:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    if await CallSetup(self).run():
+                    if await self._set_up():
                         await self._converse()
                     self._nursery.cancel_scope.cancel()
         except Exception as error:  # the guard around one call
@@ -103,6 +111,20 @@ class AgentCall:
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_DEADLINE_S):
                 await self.close()
+
+    async def _set_up(self) -> bool:
+        """False when the call is over already."""
+        return await CallSetup(self).run()
+
+    @property
+    def is_ringing(self) -> bool:
+        """A call of ours that is not answered yet."""
+        return self.record.direction == "outbound" and self.record.answered_at is None
+
+    @property
+    def party_request(self) -> Request:
+        """What is known of whom the agent talks to, as an INVITE of that party: for the leg of a handover."""
+        return self.request
 
     def end(self, termination: Termination) -> None:
         """Records who ended the call and why; the first word counts."""
@@ -173,17 +195,23 @@ class AgentCall:
                 case "callee" if self.handover is not None:
                     await self.handover.receive_callee(event)
                 case "local":
-                    self.hang_up(Termination(Result.FAILED, "ims-as", str(event), None))
+                    self.hang_up(self._local_termination(str(event)))
             if self.record.termination is not None:
                 return
+
+    def _local_termination(self, reason: str) -> Termination:
+        """What it means that we end the call ourselves."""
+        if reason == API_HANGUP:
+            return Termination(Result.TRANSFERRED if self.is_joined else Result.ANSWERED, "api", "hangup", None)
+        return Termination(Result.FAILED, "ims-as", reason, None)
 
     async def _receive_caller(self, event: SessionEvent) -> None:
         match event:
             case Ended(by=by, reason=reason):
-                self.trace("decision", "ims-as", "ims-as", f"caller's dialog ended: {by}", reason)
+                self.trace("decision", "ims-as", "ims-as", f"{self.party}'s dialog ended: {by}", reason)
                 if by == "remote":
                     result = Result.TRANSFERRED if self.is_joined else Result.ANSWERED
-                    self.end(Termination(result, "caller", "bye", None))
+                    self.end(Termination(result, self.party, "bye", None))
                 else:
                     self.end(Termination(Result.FAILED, "network", f"dialog-{by}", None))
             case Cancelled():

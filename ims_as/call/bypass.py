@@ -2,7 +2,8 @@
 
 After the answer the original dialog identifier is dead, so a caller is handed to the served user by a *new* INVITE
 towards the core.  The criteria of the served user match it again; without a mark the agent would be called instead of
-the phone, for ever.  The token names the target and an expiry, and is signed; it is good for one pass.
+the phone, for ever.  The token names the target and an expiry, and is signed; it is good for one pass, or for two where
+the INVITE goes by the criteria of both its caller and its callee.
 """
 
 from __future__ import annotations
@@ -24,25 +25,28 @@ MAX_USED = 10_000
 
 @attrs.define
 class BypassTokens:
-    """Issues and checks tokens ``expiry.nonce.signature``; all text is from the base64url alphabet."""
+    """Issues and checks tokens ``expiry.nonce[.passes].signature``; all text is from the base64url alphabet."""
 
     secret: bytes
     _used: dict[str, float] = attrs.Factory(dict)
 
-    def issue(self, target: str, nonce: str, *, now: float) -> str:
+    def issue(self, target: str, nonce: str, *, now: float, passes: int = 1) -> str:
         """target: the public identity that the INVITE is for; now: wall clock, seconds."""
         expiry = f"{int(now + TOKEN_LIFE_S)}"
-        return f"{expiry}.{nonce}.{self._sign(expiry, nonce, target)}"
+        mark = nonce if passes == 1 else f"{nonce}.{passes}"
+        return f"{expiry}.{mark}.{self._sign(expiry, mark, target)}"
 
     def is_valid_untrusted(self, token: str, target: str, *, now: float, uses_up: bool = True) -> bool:
-        """Whether the token is ours, for this target, not expired and not used before; by default it is then used."""
+        """Whether the token is ours, for this target, not expired and not used up; by default it is used."""
         parts = token.split(".")
-        if len(token) > MAX_TOKEN_CHARS or len(parts) != 3 or not token.isascii():
+        if len(token) > MAX_TOKEN_CHARS or len(parts) not in (3, 4) or not token.isascii():
             return False
-        expiry, nonce, signature = parts
-        if not hmac.compare_digest(signature, self._sign(expiry, nonce, target)):
+        expiry, *marks, signature = parts
+        if not hmac.compare_digest(signature, self._sign(expiry, ".".join(marks), target)):
             return False
-        if float(expiry) < now or nonce in self._used:  # signed, so the expiry is a number
+        passes = int(marks[1]) if len(marks) == 2 else 1  # signed, so this and the expiry are numbers
+        nonce = next((each for n in range(passes) if (each := f"{marks[0]}.{n}") not in self._used), None)
+        if float(expiry) < now or nonce is None:
             return False
         if not uses_up:
             return True

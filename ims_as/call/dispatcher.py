@@ -50,11 +50,16 @@ class Dispatcher:
         record.served_user, record.session_case = served.uri, served.session_case.name.lower()
         record.trace.add("decision", "ims-as", "ims-as", f"served user {served.uri} by {served.source}")
         call = AgentCall(context, request, transaction, record, served, route)
-        context.directory.add(record)
+        transaction.owner = call
+        self.start(call)
+
+    def start(self, call: AgentCall) -> None:
+        """Runs an admitted call in a task of its own; at its end the place is free and the call is recorded."""
+        context = self._context
+        context.directory.add(call.record)
         context.calls.add(call)
         context.admission.hold(now=context.now())
         context.metrics.calls_active.inc()
-        transaction.owner = call
         assert context.tasks is not None
         context.tasks.start_soon(self._run, call)
 

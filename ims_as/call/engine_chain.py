@@ -112,6 +112,7 @@ class EngineChain:
             "to": call.record.to_uri,
             "served_user": call.served.uri,
             "session_case": call.record.session_case,
+            "direction": call.record.direction,
             "agent": call.agent_name,
             "rate": engine.rate,
             "encoding": "pcm_s16le",
@@ -119,6 +120,8 @@ class EngineChain:
             "headers": call.context.headers.engine_headers(call.request, extra=agent.engine_headers),
             "traceparent": f"00-{call.record.id}-{self._session_id}-01",
         }
+        if call.application_data is not None:
+            start["data"] = dict(call.application_data)
         settings = call.profile.settings
         if greeting := settings.greeting or agent.greeting:
             start["greeting"] = greeting

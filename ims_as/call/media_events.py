@@ -19,6 +19,7 @@ class MediaEvents:
     def __init__(self, call: AgentCall) -> None:
         self._call = call
         self._is_hanging_up = False
+        self._state_before = CallState.TALKING
 
     async def receive(self, event: dict[str, Any]) -> None:
         call = self._call
@@ -70,6 +71,8 @@ class MediaEvents:
                 call.hand_over(str(event.get("target", "served-user")), "agent", event.get("data"))
             case "hangup":
                 self._is_hanging_up = True
+                if call.is_ringing:  # nobody hears what is queued: there is nothing to wait for
+                    call.hang_up(Termination(Result.UNANSWERED, "agent", "hangup", None))
             case "dtmf":
                 call.digits.send(str(event.get("digits", ""))[:32])
             case "tool_call" if call.leg is not None:
@@ -83,7 +86,7 @@ class MediaEvents:
         if self._is_hanging_up or call.engine_lost or call.is_joined:
             return
         call.engine_lost = True
-        call.record.state = CallState.FILLING
+        self._state_before, call.record.state = call.record.state, CallState.FILLING
         call.record.failovers += 1
         call.context.metrics.failovers.inc()
         call.context.log.event("ENGINE_LOST", call_id=call.record.id, url=call.record.engine_url, cause=cause)
@@ -96,7 +99,7 @@ class MediaEvents:
         assert call.engines is not None
         if await call.engines.reattach():
             call.engine_lost = False
-            call.record.state = CallState.TALKING
+            call.record.state = self._state_before if call.is_ringing else CallState.TALKING
             return
         queue = call.agent.transfer.queue if call.agent is not None else None
         call.hand_over("queue" if queue else "served-user", f"engine lost ({cause})", None, by_agent=False)

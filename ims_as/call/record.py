@@ -19,6 +19,10 @@ MAX_ENDED_CALLS = 1000
 
 class CallState(Enum):
     SETTING_UP = "setting-up"
+    CALLING = "calling"
+    """A call of ours: the INVITE is under way."""
+    RINGING = "ringing"
+    """A call of ours: the callee is being alerted."""
     TALKING = "talking"
     """The caller is joined to an agent's engine."""
     FILLING = "filling"
@@ -54,6 +58,9 @@ class CallRecord:
     engine_url: str = ""
     engine_ms: float | None = None
     profile_source: str = ""
+    direction: str = "inbound"
+    """``outbound``: we placed it."""
+    ringing_at: float | None = None
     answered_at: float | None = None
     ended_at: float | None = None
     ttfb_ms: list[float] = attrs.Factory(list)
@@ -67,8 +74,10 @@ class CallRecord:
 
     @property
     def setup_ms(self) -> float | None:
-        """INVITE received to 200 sent."""
-        return None if self.answered_at is None else round((self.answered_at - self.received_at) * 1000, 2)
+        """INVITE received to 200 sent; None for calls of ours, which wait for a person."""
+        if self.answered_at is None or self.direction == "outbound":
+            return None
+        return round((self.answered_at - self.received_at) * 1000, 2)
 
     def add_transcript(self, role: str, text: str, at: float) -> None:
         if len(self.transcript) < MAX_TRANSCRIPT_LINES:
@@ -80,12 +89,14 @@ class CallRecord:
             "id": self.id,
             "sip_call_id": self.sip_call_id,
             "state": self.state.value,
+            "direction": self.direction,
             "from": self.from_uri,
             "to": self.to_uri,
             "served_user": self.served_user,
             "session_case": self.session_case,
             "agent": self.agent,
             "received_at": self.received_at,
+            "ringing_at": self.ringing_at,
             "answered_at": self.answered_at,
             "ended_at": self.ended_at,
             "setup_ms": self.setup_ms,

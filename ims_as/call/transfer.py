@@ -121,7 +121,7 @@ class Handover:
         token = context.bypass.issue(uri, context.endpoint.new_branch(), now=context.wall())
         reason = self._reason if not isinstance(self._data, dict) else str(self._data.get("reason", self._reason))
         headers = [
-            *context.headers.copy_for_new_leg(call.request, diverted_to),
+            *context.headers.copy_for_new_leg(call.party_request, diverted_to),
             (BYPASS_HEADER, token),
             *handover_headers(call.record.id, reason, api_base=context.api_base),
         ]
@@ -131,7 +131,7 @@ class Handover:
         context.directory.add_leg(call.record, call_id)  # first, so that the INVITE itself is in the trail
         self._callee = context.user_agent.invite(
             uri=uri,
-            from_=str(call.request.from_),
+            from_=str(call.party_request.from_),
             to=f"<{uri}>",
             route=[route],
             headers=headers,

@@ -39,6 +39,8 @@ SETUP_BUCKETS_S = (0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.025, 0.05, 0.1, 0.
 """Fine where our own work lies (8 and 25 ms are targets), then the answer budget and the guards of known cores."""
 TTFB_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 """A pause above 0.8 s is heard as slow."""
+RING_BUCKETS_S = (0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
+"""People take 5 to 20 s, and most callers give up after a minute."""
 CONNECT_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 2.0)
 SH_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 DURATION_BUCKETS_S = (1, 5, 10, 20, 30, 60, 120, 180, 300, 600, 1200, 1800, 3600, 7200)
@@ -114,6 +116,10 @@ class Metrics:
         self.calls_active = self._gauge("calls_active", "Calls that are up or being set up.")
         self.setup_seconds = self._histogram("call_setup_seconds", "INVITE received to 200 sent.", SETUP_BUCKETS_S)
         self.call_seconds = self._histogram("call_duration_seconds", "Answer to end of the call.", DURATION_BUCKETS_S)
+        self.outbound_calls = self._counters("outbound_calls", "Calls that we placed, by outcome.", "outcome")
+        self.ring_seconds = self._histogram(
+            "outbound_ring_seconds", "INVITE of a call that we placed to its answer.", RING_BUCKETS_S
+        )
         self.transfers = self._counters("transfers", "Transfers of a caller to a person, by outcome.", "outcome")
         self.failovers = self._counter("failovers", "Engines lost in a call and replaced, or tried to be.")
         self.passed_on = self._counters("passed_on", "INVITEs passed on along their Route, by reason.", "reason")

@@ -18,6 +18,7 @@ import trio.testing
 from ims_as.api import server as server_module
 from ims_as.api.app import MAX_BODY_BYTES, build_api
 from ims_as.api.server import MAX_CONNECTIONS, serve_api
+from ims_as.call.order import OrderError
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 
@@ -30,6 +31,8 @@ class FakeState:
     reasons: list[str] = attrs.Factory(list)
     known: dict[str, dict[str, Any]] = attrs.Factory(dict)
     users: list[str] = attrs.Factory(list)
+    orders: list[tuple[object, str | None]] = attrs.Factory(list)
+    refusal: OrderError | None = None
     drained: int = 0
     failure: Exception | None = None
     blocked: bool = False
@@ -51,6 +54,16 @@ class FakeState:
     def registration(self, impu: str, /) -> dict[str, Any] | None:
         return {"impu": impu} if impu in self.users else None
 
+    def place_call(self, order: object, key: str | None, /) -> tuple[str, bool]:
+        self.orders.append((order, key))
+        if self.refusal is not None:
+            raise self.refusal
+        self.known["new"] = {"id": "new", "state": "setting-up"}
+        return "new", len(self.orders) > 1
+
+    def hang_up(self, call_id: str, /) -> bool:
+        return self.known.get(call_id, {}).get("state") == "talking"
+
     async def drain(self) -> None:
         if self.blocked:
             await trio.sleep_forever()
@@ -61,9 +74,9 @@ class FakeState:
 
 
 @asynccontextmanager
-async def served(state: FakeState, log: OperatorLog | None = None) -> AsyncIterator[Address]:
+async def served(state: FakeState, log: OperatorLog | None = None, token: str | None = None) -> AsyncIterator[Address]:
     async with trio.open_nursery() as nursery:
-        yield await nursery.start(serve_api, build_api(state, log), ("127.0.77.1", 0))
+        yield await nursery.start(serve_api, build_api(state, log, token=token), ("127.0.77.1", 0))
         nursery.cancel_scope.cancel()
 
 
@@ -72,9 +85,9 @@ async def ask(address: Address, method: str, path: str, **more: Any) -> httpx.Re
         return await client.request(method, f"http://{address[0]}:{address[1]}{path}", **more)
 
 
-def get(state: FakeState, path: str, method: str = "GET", **more: Any) -> httpx.Response:
+def get(state: FakeState, path: str, method: str = "GET", *, token: str | None = None, **more: Any) -> httpx.Response:
     async def main() -> httpx.Response:
-        async with served(state, OperatorLog(stream=io.StringIO())) as address:
+        async with served(state, OperatorLog(stream=io.StringIO()), token) as address:
             return await ask(address, method, path, **more)
 
     return trio.run(main)
@@ -314,5 +327,87 @@ def test_address_in_use_is_told() -> None:
         async with served(FakeState()) as address:
             with pytest.raises(OSError):
                 await serve_api(build_api(FakeState()), address)
+
+    trio.run(main)
+
+
+def test_an_order() -> None:
+    state = FakeState()
+    response = get(state, "/calls", "POST", json={"to": "x"}, headers={"idempotency-key": "k"})
+    assert (response.status_code, response.headers["location"]) == (201, "/calls/new")
+    assert response.json() == {"id": "new", "state": "setting-up"}
+    assert "idempotent-replayed" not in response.headers
+    assert state.orders == [({"to": "x"}, "k")]
+    assert get(state, "/calls", "POST", json={"to": "x"}).headers["idempotent-replayed"] == "true"
+
+
+def test_an_order_that_is_refused_says_why() -> None:
+    state = FakeState(refusal=OrderError(503, "overload-calls", "no room", retry_after_s=2))
+    response = get(state, "/calls", "POST", json={})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+    assert response.json() == {"error": "no room", "code": "overload-calls"}
+    state.refusal = OrderError(422, "bad-uri", "to: malformed", "to")
+    assert get(state, "/calls", "POST", json={}).json()["field"] == "to"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[" * 60_000, "application/json", 400),
+        (b"", "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b"{}", "", 415),
+        (b" " * (MAX_BODY_BYTES + 1), "application/json", 413),
+    ],
+)
+def test_what_is_no_order(body: bytes, content_type: str, status: int) -> None:
+    state = FakeState()
+    response = get(state, "/calls", "POST", content=body, headers={"content-type": content_type})
+    assert response.status_code == status
+    assert "error" in response.json()
+    assert not state.orders
+
+
+def test_hanging_up() -> None:
+    state = FakeState(known={"a": {"state": "talking"}, "b": {"state": "ended"}})
+    assert get(state, "/calls/a", "DELETE").status_code == 202
+    assert get(state, "/calls/b", "DELETE").status_code == 409
+    assert get(state, "/calls/c", "DELETE").status_code == 404
+    assert get(state, "/calls", "DELETE").status_code == 405
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/calls"), ("DELETE", "/calls/a"), ("POST", "/drain")])
+@pytest.mark.parametrize("shown", [None, "Bearer wrong", "Basic s3cret", "Bearer", "Bearer s3cre", "Bearer \u00fc"])
+def test_who_changes_something_shows_the_token(method: str, path: str, shown: str | None) -> None:
+    state = FakeState(known={"a": {"state": "talking"}})
+    headers = {} if shown is None else {"authorization": shown.encode("latin-1")}
+    response = (
+        get(state, path, method, json={}, headers=headers, token="s3cret")
+        if method == "POST"
+        else get(state, path, method, headers=headers, token="s3cret")
+    )
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert not state.orders
+    assert not state.drained
+
+
+def test_the_token_opens() -> None:
+    state = FakeState()
+    response = get(state, "/calls", "POST", json={}, headers={"authorization": "bearer s3cret"}, token="s3cret")
+    assert response.status_code == 201
+    assert get(state, "/calls", token="s3cret").status_code == 200  # reading needs none
+
+
+def test_without_a_token_only_the_loopback_interface_changes_anything() -> None:
+    async def main() -> None:
+        state = FakeState()
+        app = build_api(state)
+        for host, status in (("127.0.0.1", 202), ("::1", 202), ("192.0.2.7", 403), ("nonsense", 403)):
+            transport = httpx.ASGITransport(app=app, client=(host, 4000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://as") as client:
+                assert (await client.post("/drain")).status_code == status
+        assert state.drained == 2
 
     trio.run(main)

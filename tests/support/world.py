@@ -356,14 +356,24 @@ class World:
 
 
 @asynccontextmanager
-async def world(*overrides: str, engine: bool = True, timers: TimerConfig | None = None) -> AsyncIterator[World]:
-    """A running world; at its end nothing of any call may be left.  ``timers``: of the server's SIP."""
+async def world(
+    *overrides: str,
+    engine: bool = True,
+    timers: TimerConfig | None = None,
+    make: Callable[[World], Sequence[str]] = lambda _: (),
+) -> AsyncIterator[World]:
+    """A running world; at its end nothing of any call may be left.
+
+    Args:
+        timers: of the server's SIP.
+        make: further overrides that need the world's addresses.
+    """
     here = World(f"127.{20 + os.getpid() % 200}.{next(_networks)}")
     async with trio.open_nursery() as nursery:
         here.tasks = nursery
         if engine:
             await nursery.start(here.engine.run)
-        here.app = Application(load_config(None, overrides=here.config(*overrides), environ={}))
+        here.app = Application(load_config(None, overrides=here.config(*make(here), *overrides), environ={}))
         if timers is not None:
             here.app.endpoint._layer.timers = timers
         await nursery.start(here.app.run)

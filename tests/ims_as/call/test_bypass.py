@@ -45,3 +45,19 @@ def test_a_changed_character_is_refused(place: int, character: str):
     place %= len(token)
     changed = token[:place] + character + token[place + 1 :]
     assert tokens.is_valid_untrusted(changed, BOB, now=1001.0) == (changed == token)
+
+
+def test_a_token_for_two_passes_is_good_for_two():
+    tokens = BypassTokens(b"secret")
+    token = tokens.issue("sip:bob@x", "n1", now=100.0, passes=2)
+    assert tokens.is_valid_untrusted(token, "sip:bob@x", now=101.0)
+    assert not tokens.is_valid_untrusted(token, "sip:carol@x", now=101.0)
+    assert tokens.is_valid_untrusted(token, "sip:bob@x", now=102.0)
+    assert not tokens.is_valid_untrusted(token, "sip:bob@x", now=103.0)
+    expiry, nonce, _, signature = token.split(".")
+    for forged in (
+        f"{expiry}.{nonce}.9.{signature}",
+        f"{expiry}.{nonce}.{signature}",
+        f"{expiry}.{nonce}.2.1.{signature}",
+    ):
+        assert not tokens.is_valid_untrusted(forged, "sip:bob@x", now=103.0)
