@@ -33,6 +33,8 @@ from ims_as.config_model import (
     SipConfig,
     StoreConfig,
     TransferConfig,
+    TransferEarlyMedia,
+    TransferMethod,
     bounds_of,
 )
 from ims_as.errors import ConfigError, Problem
@@ -68,6 +70,8 @@ __all__ = [
     "SipConfig",
     "StoreConfig",
     "TransferConfig",
+    "TransferEarlyMedia",
+    "TransferMethod",
     "bounds_of",
     "check_config",
     "load_config",

@@ -47,6 +47,8 @@ __all__ = [
     "SipConfig",
     "StoreConfig",
     "TransferConfig",
+    "TransferEarlyMedia",
+    "TransferMethod",
     "bounds_of",
 ]
 
@@ -101,6 +103,22 @@ class OnFailure(Enum):
     """As the default handling in the iFC says."""
     RESPOND_503 = "respond-503"
     PASS_ON = "pass-on"
+
+
+class TransferEarlyMedia(Enum):
+    """What becomes of the early media of a party that a caller is handed to."""
+
+    IGNORE = "ignore"
+    RELAY = "relay"
+
+
+class TransferMethod(Enum):
+    """How an agent's caller gets to somebody else."""
+
+    THIRD_PARTY = "3pcc"
+    """We call the target and join the two."""
+    REFER = "refer"
+    """The caller is asked to call the target itself."""
 
 
 class MediaMode(Enum):
@@ -277,6 +295,12 @@ class TransferConfig:
     """``served-user``, ``queue``, or a regular expression that a whole URI must match, such as ``tel:\\+49.*``."""
     queue: str | None = None
     """SIP or tel URI of the human queue."""
+    method: TransferMethod = TransferMethod.THIRD_PARTY
+    """``3pcc``: we call the target and join the two; ``refer``: the caller is asked by REFER to call it, where it can,
+    and 3pcc is the way out when it refuses.  The served user is always called by us."""
+    early_media: TransferEarlyMedia = TransferEarlyMedia.IGNORE
+    """Ringback and announcements of the target before it answers: ``ignore`` (the caller stays with the agent) or
+    ``relay`` (the caller hears them)."""
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from ims_as.call.caller_offers import CallerOffers
 from ims_as.call.caller_requests import CallerDigits, CallerRequests
 from ims_as.call.context import CallContext
 from ims_as.call.engine_chain import EngineChain
+from ims_as.call.join import Join
 from ims_as.call.media_description import CallDescription
 from ims_as.call.media_events import MediaEvents
 from ims_as.call.profile import UserProfile
@@ -30,11 +31,9 @@ from ims_as.isc.served_user import ServedUser
 from ims_as.media_client import MediaLeg
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.invite_session import (
-    Acked,
     Cancelled,
     Ended,
     InviteSession,
-    ReinviteReceived,
     Rejected,
     RequestReceived,
     SessionEvent,
@@ -83,6 +82,8 @@ class AgentCall:
         self.handover: Handover | None = None
         self.application_data: Mapping[str, Any] | None = None
         """For the engine, from whoever ordered the call."""
+        self.join: Join | None = None
+        """Set once the caller talks to somebody else directly."""
         self.description = CallDescription(context.config.media.address, int(record.received_at * 1000))
         self.offers = CallerOffers(self)
         self.digits = CallerDigits(self)
@@ -167,6 +168,14 @@ class AgentCall:
         except trio.ClosedResourceError:
             return  # the call is over; what comes late is of no use
 
+    def post_later(self, delay_s: float, source: str, event: Any) -> None:
+        """The same after a while, if the call is still there."""
+        self.start_soon(self._post_after, delay_s, source, event)
+
+    async def _post_after(self, delay_s: float, source: str, event: Any) -> None:
+        await trio.sleep(delay_s)
+        self.post(source, event)
+
     def on_caller(self, session: InviteSession, event: SessionEvent) -> None:
         """Events of the caller's dialog."""
         if isinstance(event, RequestReceived):
@@ -192,8 +201,11 @@ class AgentCall:
                     await self._media.receive(event)
                 case "info":
                     self.digits.receive_info(event)
-                case "callee" if self.handover is not None:
-                    await self.handover.receive_callee(event)
+                case "callee":
+                    handover, inner = event
+                    await handover.receive_callee(inner)
+                case "retry":
+                    event()
                 case "local":
                     self.hang_up(self._local_termination(str(event)))
             if self.record.termination is not None:
@@ -218,23 +230,25 @@ class AgentCall:
                 self.end(Termination(Result.CANCELLED, "caller", "cancel", 487))
             case Rejected(status=status):
                 self.end(Termination(Result.FAILED, "ims-as", "answer-not-sent", status))
-            case ReinviteReceived(request=request):
-                if self.handover is not None and self.handover.takes_offers:
-                    self.handover.relay_caller_offer(request)
-                else:
-                    await self.offers.receive_reinvite(request)
-            case Acked(request=request) if self.description.is_offering:
-                await self.offers.receive_answer(request.body)
+            case _ if self.handover is not None and self.handover.owns_offers:
+                await self.handover.receive_caller(event)
+            case _ if self.join is not None:
+                await self.join.receive(self.join.near, event)
             case _:
-                if self.handover is not None:
-                    await self.handover.receive_caller(event)
+                await self.offers.receive(event)
 
     # ---------------------------------------------------------------- handover
 
     @property
     def is_joined(self) -> bool:
         """Whether the caller talks to somebody else directly."""
-        return self.handover is not None and self.handover.is_joined
+        return self.join is not None
+
+    def set_join(self, join: Join) -> None:
+        """From now on the caller and another party talk directly; who it was joined to before is let go."""
+        before, self.join = self.join, join
+        if before is not None:
+            before.close()
 
     def hand_over(self, target: str, reason: str, handover_data: Any, *, by_agent: bool = True) -> None:
         """Starts calling a human for the caller; a second wish while one is under way is refused."""
@@ -243,12 +257,20 @@ class AgentCall:
         self.handover = Handover(self, target, reason, handover_data, by_agent=by_agent)
         self.handover.start()
 
-    def handover_failed(self, cause: str) -> None:
-        """The agent goes on when it is there; else the caller is told and the call ends."""
-        if self.leg is not None and not self.engine_lost:
+    def handover_failed(self, cause: str, *, has_moved: bool = False) -> None:
+        """The caller is left with whom it has: the agent, or whom it was joined to before; else it is told and hung up.
+
+        Args:
+            has_moved: the caller has been given the callee's description, and must get the former one again.
+        """
+        if self.join is not None:
+            self.join.take_back(has_moved=has_moved)
+        elif self.leg is not None and not self.engine_lost:
             self.leg.tell_engine({"event": "transfer", "state": "failed", "cause": cause})
-            return
-        self.start_soon(self._announce_and_hang_up, cause)
+            if has_moved:
+                self.offers.reclaim()
+        else:
+            self.start_soon(self._announce_and_hang_up, cause)
 
     async def _announce_and_hang_up(self, cause: str) -> None:
         if self.leg is not None:
@@ -283,6 +305,8 @@ class AgentCall:
             self.session.bye()
         if self.handover is not None:
             self.handover.close()
+        if self.join is not None:
+            self.join.close()
         reason = self.record.termination.reason if self.record.termination else "ended"
         await self.release_media(reason)
         self.record.ended_at = self.context.wall()

@@ -7,12 +7,13 @@ plane refuses, the caller cancels its re-INVITE) is taken back on both planes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ims_as.call.media_description import stream_config
 from ims_as.errors import Result, Termination
 from ims_as.media_client import MediaError
 from ims_as.sip.errors import LocalProtocolError, SdpError
+from ims_as.sip.invite_session import Acked, ReinviteAnswered, ReinviteReceived, ReinviteRejected, SessionEvent
 from ims_as.sip.message import Request
 from ims_as.sip.offer_answer import AudioStream
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
 __all__ = ["CallerOffers"]
+
+RETRY_S: Final = 0.2
+RECLAIM_ATTEMPTS: Final = 50
+"""Ten seconds: longer than any exchange that the caller means to complete."""
 
 Accept = Callable[[bytes], bool]
 Reject = Callable[[int, list[tuple[str, str]]], object]
@@ -33,8 +38,34 @@ class CallerOffers:
         self.on_hold = False
         """The caller does not want to hear us."""
 
-    async def receive_reinvite(self, request: Request) -> None:
-        """Answers a re-INVITE; one without an offer gets ours."""
+    async def receive(self, event: SessionEvent) -> None:
+        """An event of the caller's dialog that is about offers; others are none of ours."""
+        match event:
+            case ReinviteReceived(request=request):
+                await self._receive_reinvite(request)
+            case Acked(request=request):
+                await self.receive_answer(request.body)
+            case ReinviteAnswered(response=response):
+                await self.receive_answer(response.body)
+            case ReinviteRejected(status=status) if self._call.description.is_offering:
+                self._call.description.abandon_offer()
+                self._call.hang_up(Termination(Result.FAILED, "caller", "return-refused", status))
+
+    def reclaim(self, attempts: int = RECLAIM_ATTEMPTS) -> None:
+        """Offers ourselves again to a caller whose media has gone elsewhere; an exchange under way is waited for."""
+        call = self._call
+        assert call.session is not None
+        try:
+            call.session.reinvite(call.description.offer())
+        except LocalProtocolError as error:
+            call.description.withdraw_offer()
+            if attempts > 1 and not call.session.is_terminated:
+                call.post_later(RETRY_S, "retry", lambda: self.reclaim(attempts - 1))
+                return
+            call.trace("decision", "ims-as", "ims-as", "the caller cannot be taken back", str(error))
+            call.hang_up(Termination(Result.FAILED, "ims-as", "return-failed", None))
+
+    async def _receive_reinvite(self, request: Request) -> None:
         session = self._call.session
         assert session is not None
         if not request.body:

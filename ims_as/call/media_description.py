@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import attrs
 
+from ims_as.call.sdp_relay import relay_untrusted
 from ims_as.sip.errors import SdpError
 from ims_as.sip.offer_answer import (
     AudioStream,
@@ -47,8 +48,8 @@ class CallDescription:
     """Offer/answer of one call.  ``address``: of our RTP; ``session_id``: a number for the o= line (RFC 8866 §5.2)."""
 
     def __init__(self, address: str, session_id: int) -> None:
-        session = SdpSession(username="-", session_id=session_id, version=1, address=address)
-        self._exchange = OfferAnswer(LocalMedia(address=address, port=PLACEHOLDER_PORT), session)
+        self._session = SdpSession(username="-", session_id=session_id, version=1, address=address)
+        self._exchange = OfferAnswer(LocalMedia(address=address, port=PLACEHOLDER_PORT), self._session)
 
     @property
     def stream(self) -> AudioStream | None:
@@ -58,7 +59,7 @@ class CallDescription:
     @property
     def version(self) -> int:
         """Version of the description that the caller has from us."""
-        return self._exchange.session.version
+        return self._session.version
 
     @property
     def is_offering(self) -> bool:
@@ -108,6 +109,10 @@ class CallDescription:
         """The offer was not sent, or nobody answered it: everything is as before."""
         self._exchange.withdraw_offer()
 
+    def abandon_offer(self) -> None:
+        """The offer was refused; its version has been used."""
+        self._exchange.abandon_offer()
+
     def take_answer_untrusted(self, answer: bytes) -> AudioStream:
         """The answer to our offer.
 
@@ -121,3 +126,17 @@ class CallDescription:
             self._exchange.abandon_offer()
             raise
         return self._exchange.receive_answer(description)
+
+    def relay_untrusted(self, body: bytes) -> bytes:
+        """Another party's description, to be sent into this dialog as ours.
+
+        Raises:
+            SdpError: it cannot be read.
+        """
+        relayed = relay_untrusted(body, self._session)
+        self._exchange.adopt(relayed)
+        return relayed.to_bytes()
+
+    def forget_relayed(self) -> None:
+        """The caller refused what was relayed last."""
+        self._exchange.forget_adopted()

@@ -1,39 +1,35 @@
 """Session descriptions that cross from one leg's dialog to the other's.
 
 Each dialog needs an ``o=`` line of its own whose version rises exactly when the description changes (RFC 3264 §8); the
-rest of the description goes over as it came.
+rest of the description goes over as it came.  Preconditions are of one hop (RFC 3312): what they say of one party's
+access is not true of the other's, and both have their resources by then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import attrs
 
-from ims_as.sip.sdp import SessionDescription, parse_sdp_untrusted
+from ims_as.sip.offer_answer import SdpSession
+from ims_as.sip.sdp import Line, SessionDescription, parse_sdp_untrusted
 
-__all__ = ["SdpRelay", "media_target"]
+__all__ = ["media_target", "relay_untrusted"]
+
+_PRECONDITIONS: Final = ("curr:", "des:", "conf:")
 
 
-@attrs.define
-class SdpRelay:
-    """Rewrites descriptions for one dialog.  ``username``, ``session_id``, ``address``: our o= line in that dialog."""
+def relay_untrusted(body: bytes, session: SdpSession) -> SessionDescription:
+    """The same description under the o= line of ``session``.  Raises SdpError when it cannot be read."""
+    description = parse_sdp_untrusted(body)
+    lines = tuple(line for line in _kept(description.lines) if line[0] not in "vo")
+    media = tuple(attrs.evolve(each, lines=tuple(_kept(each.lines))) for each in description.media)
+    return session.describe(lines, media)
 
-    username: str
-    session_id: str
-    address: str
-    version: int = 0
-    _last: bytes = b""
 
-    def rewrite_untrusted(self, body: bytes) -> bytes:
-        """The same description under our o= line.  Raises SdpError when it cannot be read."""
-        lines = parse_sdp_untrusted(body).to_bytes().split(b"\r\n")
-        at = next(index for index, line in enumerate(lines) if line.startswith(b"o="))
-        rest = b"\r\n".join(lines[:at] + lines[at + 1 :])
-        if rest != self._last:
-            self.version += 1
-            self._last = rest
-        family = "IP6" if ":" in self.address else "IP4"
-        lines[at] = f"o={self.username} {self.session_id} {self.version} IN {family} {self.address}".encode()
-        return b"\r\n".join(lines)
+def _kept(lines: Iterable[Line]) -> Iterable[Line]:
+    return (line for line in lines if not (line[0] == "a" and line[1].startswith(_PRECONDITIONS)))
 
 
 def media_target(description: SessionDescription) -> list[tuple[object, ...]]:

@@ -8,20 +8,22 @@ which carries our bypass token; when the filter criteria bring it back, it is pa
 3. Where the caller's answer differs from what the human was offered, the human gets it in a re-INVITE.
 4. Both now send to each other.  The engine is told ``stop``, our port and its socket are closed.
 
-From then on we are a routeing B2BUA of signalling alone: offers are relayed, a BYE of one ends the other.
+From then on we are a routeing B2BUA of signalling alone (``join``).  When it comes to nothing the caller gets our own
+description again and the agent goes on, if it is there.
 """
 
 from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ims_as.call.bypass import BYPASS_HEADER
+from ims_as.call.join import Join, Side, same_target
 from ims_as.call.record import CallState
-from ims_as.call.sdp_relay import SdpRelay, media_target
+from ims_as.call.sdp_relay import relay_untrusted
 from ims_as.call.session_data import handover_headers
-from ims_as.errors import Result, Termination
+from ims_as.config import TransferEarlyMedia
 from ims_as.isc.history_info import diversion_count
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import (
@@ -35,26 +37,57 @@ from ims_as.sip.invite_session import (
     Rejected,
     SessionEvent,
 )
-from ims_as.sip.message import Request
-from ims_as.sip.sdp import parse_sdp_untrusted
+from ims_as.sip.message import Response
+from ims_as.sip.offer_answer import SdpSession
+from ims_as.sip.timers import TimerHandle
 
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
-__all__ = ["Handover", "HandoverState"]
+__all__ = ["Handover", "HandoverState", "core_route", "resolve_target"]
 
-RING_DEADLINE_S = 60.0
+RING_DEADLINE_S: Final = 60.0
 """A human who has not answered by then is taken as absent."""
+JOIN_RETRY_S: Final = 0.2
+JOIN_DEADLINE_S: Final = 10.0
+"""For so long the join waits for an exchange with the caller that is under way."""
+MAX_FORKS: Final = 16
 
 
 class HandoverState(Enum):
     CALLING = "calling"
     JOINING = "joining"
-    """The caller has been sent the human's description."""
+    """The callee has answered; the caller is being sent its description."""
     ADJUSTING = "adjusting"
-    """The human has been sent the caller's changed description."""
+    """The callee has been sent the caller's changed description."""
     JOINED = "joined"
     FAILED = "failed"
+
+
+def resolve_target(call: AgentCall, target: str, *, by_agent: bool) -> str | None:
+    """The URI to call, None when the agent may not reach it."""
+    assert call.agent is not None
+    transfer = call.agent.transfer
+    if target == "served-user":
+        return call.served.uri if not by_agent or "served-user" in transfer.allow else None
+    if target == "queue":
+        return transfer.queue if not by_agent or "queue" in transfer.allow else None
+    for pattern in transfer.allow:
+        if pattern not in ("served-user", "queue") and re.fullmatch(pattern, target):
+            return target
+    return None
+
+
+def core_route(call: AgentCall) -> str | None:
+    """The S-CSCF that sent us the call (the host of its original dialog identifier), without that identifier."""
+    if call.route.rest:
+        uri = call.route.rest[0].split("<", 1)[-1].split(">", 1)[0]
+        hostport = uri.split(":", 1)[-1].split(";", 1)[0].rsplit("@", 1)[-1]
+        transport = re.search(r";transport=\w+", uri)
+        return f"<sip:{hostport}{transport.group(0) if transport else ''};lr>"
+    if call.profile.scscf_name:
+        return f"<{call.profile.scscf_name};lr>"
+    return None
 
 
 class Handover:
@@ -69,12 +102,20 @@ class Handover:
         self.state = HandoverState.CALLING
         self._callee: InviteSession | None = None
         self._offered = b""
+        self._answer = b""
+        self._early: dict[str, bytes] = {}
+        """Descriptions of the callee's early dialogs, by To tag."""
+        self._caller_has = b""
+        """The callee's description that the caller was sent."""
+        self._caller_answer: bytes | None = None
+        """What the caller answered to it."""
+        agent = call.agent
+        self._may_relay_early = agent is not None and agent.transfer.early_media is TransferEarlyMedia.RELAY
+        self._has_rung = False
+        self._join_until = 0.0
         config = call.context.config
-        session_id = str(int(call.record.received_at * 1000))
-        self._to_callee = SdpRelay("-", session_id, config.media.address)
-        # the caller already knows version 1 of ours: what follows must be higher
-        self._to_caller = SdpRelay("-", session_id, config.media.address, version=call.description.version)
-        self._timer: Any = None
+        self._to_callee = SdpSession("-", int(call.record.received_at * 1000), 1, config.media.address)
+        self._timer: TimerHandle | None = None
 
     @property
     def is_joined(self) -> bool:
@@ -85,19 +126,25 @@ class Handover:
         return self.state is HandoverState.FAILED
 
     @property
-    def takes_offers(self) -> bool:
-        return self.state in (HandoverState.JOINING, HandoverState.ADJUSTING, HandoverState.JOINED)
+    def is_pending(self) -> bool:
+        """Neither joined nor failed."""
+        return not (self.is_joined or self.has_failed)
+
+    @property
+    def owns_offers(self) -> bool:
+        """The caller's description is being changed by us: its own offers must wait."""
+        return self.is_pending and (self.state is not HandoverState.CALLING or bool(self._caller_has))
 
     # ---------------------------------------------------------------- calling
 
     def start(self) -> None:
-        call = self._call
-        uri = self._resolve_target()
-        started = call.context.wall()
+        """Calls the human, or fails at once."""
+        call, context = self._call, self._call.context
+        uri = resolve_target(call, self._target, by_agent=self._by_agent)
         call.record.transfer = {
             "target": uri or self._target,
             "reason": self._reason,
-            "started_at": started,
+            "started_at": context.wall(),
             "data": self._data,
         }
         if uri is None:
@@ -107,24 +154,16 @@ class Handover:
         if diverted_to is not None and diversion_count(call.request) >= call.context.config.sip.max_diversions:
             self._fail("diverted too often")
             return
-        route = self._core_route()
+        route = core_route(call)
         if route is None:
             self._fail("no way into the core")
             return
-        context = call.context
         assert call.session is not None
         try:
-            self._offered = self._to_callee.rewrite_untrusted(call.session.remote_body)
+            self._offered = relay_untrusted(call.session.remote_body, self._to_callee).to_bytes()
         except SdpError as error:
             self._fail(str(error))
             return
-        token = context.bypass.issue(uri, context.endpoint.new_branch(), now=context.wall())
-        reason = self._reason if not isinstance(self._data, dict) else str(self._data.get("reason", self._reason))
-        headers = [
-            *context.headers.copy_for_new_leg(call.party_request, diverted_to),
-            (BYPASS_HEADER, token),
-            *handover_headers(call.record.id, reason, api_base=context.api_base),
-        ]
         self._tell("trying")
         call_id = context.endpoint.new_call_id()
         call.record.outgoing_call_id = call_id
@@ -134,7 +173,7 @@ class Handover:
             from_=str(call.party_request.from_),
             to=f"<{uri}>",
             route=[route],
-            headers=headers,
+            headers=self._headers(uri, diverted_to),
             body=self._offered,
             on_event=self._on_callee,
             call_id=call_id,
@@ -142,40 +181,25 @@ class Handover:
         call.trace("decision", "ims-as", "ims-as", f"calls {uri}: {self._reason}")
         self._timer = context.endpoint.call_at(context.now() + RING_DEADLINE_S, self._ring_timeout)
 
-    def _resolve_target(self) -> str | None:
-        """The URI to call, None when the agent may not reach it."""
-        call = self._call
-        assert call.agent is not None
-        transfer = call.agent.transfer
-        if self._target == "served-user":
-            allowed = not self._by_agent or "served-user" in transfer.allow
-            return call.served.uri if allowed else None
-        if self._target == "queue":
-            allowed = not self._by_agent or "queue" in transfer.allow
-            return transfer.queue if allowed else None
-        for pattern in transfer.allow:
-            if pattern not in ("served-user", "queue") and re.fullmatch(pattern, self._target):
-                return self._target
-        return None
-
-    def _core_route(self) -> str | None:
-        """The S-CSCF that sent us the call (the host of its original dialog identifier), without that identifier."""
-        call = self._call
-        if call.route.rest:
-            uri = call.route.rest[0].split("<", 1)[-1].split(">", 1)[0]
-            hostport = uri.split(":", 1)[-1].split(";", 1)[0].rsplit("@", 1)[-1]
-            transport = re.search(r";transport=\w+", uri)
-            return f"<sip:{hostport}{transport.group(0) if transport else ''};lr>"
-        if call.profile.scscf_name:
-            return f"<{call.profile.scscf_name};lr>"
-        return None
+    def _headers(self, uri: str, diverted_to: str | None) -> list[tuple[str, str]]:
+        call, context = self._call, self._call.context
+        token = context.bypass.issue(uri, context.endpoint.new_branch(), now=context.wall())
+        reason = self._reason if not isinstance(self._data, dict) else str(self._data.get("reason", self._reason))
+        return [
+            *context.headers.copy_for_new_leg(call.party_request, diverted_to),
+            (BYPASS_HEADER, token),
+            *handover_headers(call.record.id, reason, api_base=context.api_base),
+        ]
 
     def _ring_timeout(self) -> None:
+        self._timer = None
         if self.state is HandoverState.CALLING and self._callee is not None:
             self._callee.cancel()
 
     def _on_callee(self, session: InviteSession, event: SessionEvent) -> None:
-        self._call.post("callee", event)
+        self._call.post("callee", (self, event))
+
+    # ---------------------------------------------------------------- outcome
 
     def _tell(self, state: str, cause: str | None = None) -> None:
         call = self._call
@@ -187,7 +211,14 @@ class Handover:
             event = {"event": "transfer", "state": state}
             call.leg.tell_engine(event if cause is None else {**event, "cause": cause})
 
+    def _abandon(self, cause: str) -> None:
+        if self._callee is not None:
+            self._callee.bye()
+        self._fail(cause)
+
     def _fail(self, cause: str) -> None:
+        if self.has_failed:
+            return
         call = self._call
         self.state = HandoverState.FAILED
         self._stop_timer()
@@ -196,146 +227,151 @@ class Handover:
         call.context.metrics.transfers.labels("failed").inc()
         call.context.log.event("TRANSFER_FAILED", call_id=call.record.id, cause=cause)
         call.trace("decision", "ims-as", "ims-as", f"handover failed: {cause}")
-        call.handover_failed(cause)
+        call.handover_failed(cause, has_moved=bool(self._caller_has))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    # ---------------------------------------------------------------- events
+    # ---------------------------------------------------------------- the callee's dialog
 
-    async def receive_callee(self, event: SessionEvent) -> None:
+    async def receive_callee(self, event: SessionEvent | None) -> None:
+        """An event of the leg to the human; None: time to try the join again."""
+        join = self._call.join
+        if self.is_joined and event is not None and join is not None and join.far.session is self._callee:
+            await join.receive(join.far, event)
+            return
+        if not self.is_pending:
+            return
         match event:
-            case Provisional(response=response) if self.state is HandoverState.CALLING and response.status >= 180:
-                self._tell("ringing")
+            case None:
+                await self._try_join()
+            case Provisional(response=response):
+                self._receive_progress(response)
             case Answered(response=response):
                 self._stop_timer()
-                self._join(response.body)
+                self._tell("answered")
+                self._answer = response.body or self._early.get(response.to_tag or "", b"")
+                self._join_until = self._call.context.now() + JOIN_DEADLINE_S
+                await self._try_join()
             case Rejected(status=status):
-                if self.state is not HandoverState.FAILED:
-                    self._fail(f"{status}")
-            case ReinviteAnswered(response=response):
-                await self._callee_reinvited(response.body)
+                self._fail(f"{status}")
+            case ReinviteAnswered() if self.state is HandoverState.ADJUSTING:
+                await self._joined()
             case ReinviteRejected(status=status):
-                self._callee_refused(status)
-            case ReinviteReceived(request=request):
-                self._relay_offer(request, from_caller=False)
+                self._abandon(f"the callee refused the caller's media: {status}")
+            case ReinviteReceived() if self._callee is not None:
+                self._callee.reject_reinvite(491)
             case Ended(by=by, reason=reason):
-                self._callee_ended(by, reason)
+                self._fail(f"the callee left while being joined: {reason or by}")
 
-    def _join(self, answer: bytes) -> None:
+    def _receive_progress(self, response: Response) -> None:
+        if self.state is not HandoverState.CALLING:
+            return
+        if response.status >= 180 and not self._has_rung:
+            self._has_rung = True
+            self._tell("ringing")
+        if not response.body or len(self._early) >= MAX_FORKS:
+            return
+        self._early[response.to_tag or ""] = response.body
+        if self._may_relay_early and not self._caller_has:
+            self._send_to_caller(response.body)
+
+    # ---------------------------------------------------------------- joining
+
+    async def _try_join(self) -> None:
+        """The callee has answered; an exchange with the caller that is under way is waited for."""
         call = self._call
-        assert call.session is not None
-        self._tell("answered")
-        try:
-            body = self._to_caller.rewrite_untrusted(answer)
-            call.session.reinvite(body)
-        except (SdpError, LocalProtocolError) as error:
-            self._abandon(f"no join: {error}")
+        if not self.is_pending or call.session is None:
             return
         self.state = HandoverState.JOINING
+        try:
+            if self._caller_has and same_target(self._caller_has, self._answer):
+                if self._caller_answer is not None:
+                    await self._adjust_callee(self._caller_answer)
+                return  # else the answer is on its way
+        except SdpError as error:
+            self._abandon(f"no join: {error}")
+            return
+        self._send_to_caller(self._answer)
 
-    def _abandon(self, cause: str) -> None:
-        if self._callee is not None and not self._callee.is_terminated:
-            self._callee.bye()
-        self._fail(cause)
+    def _send_to_caller(self, description: bytes) -> None:
+        """Offers the callee's description to the caller."""
+        call = self._call
+        assert call.session is not None
+        try:
+            call.session.reinvite(call.description.relay_untrusted(description))
+        except SdpError as error:
+            if self.state is HandoverState.JOINING:
+                self._abandon(f"no join: {error}")
+        except LocalProtocolError as error:
+            if self.state is not HandoverState.JOINING:
+                return  # early media is missed, no more
+            now = call.context.now()
+            if call.session.is_terminated or now >= self._join_until:
+                self._abandon(f"no join: {error}")
+                return
+            call.post_later(JOIN_RETRY_S, "callee", (self, None))
+        else:
+            self._caller_has, self._caller_answer = description, None
 
     async def receive_caller(self, event: SessionEvent) -> None:
-        """Events of the caller's dialog that belong to the join or to a relayed offer."""
+        """Events of the caller's dialog that belong to the join."""
         match event:
-            case ReinviteAnswered(response=response) if self.state is HandoverState.JOINING:
-                await self._caller_joined(response.body)
-            case ReinviteRejected(status=status) if self.state is HandoverState.JOINING:
-                self._abandon(f"the caller refused the new media: {status}")
-            case ReinviteAnswered(response=response) if self._callee is not None:
-                self._accept(self._callee, self._to_callee, response.body)
-            case ReinviteRejected(status=status) if self._callee is not None:
-                self._callee.reject_reinvite(status)
+            case ReinviteAnswered(response=response):
+                self._caller_answer = response.body
+                if self.state is HandoverState.JOINING:
+                    await self._caller_joined(response.body)
+            case ReinviteRejected(status=status):
+                self._call.description.forget_relayed()
+                self._caller_has, self._may_relay_early = b"", False
+                if self.state is HandoverState.JOINING:
+                    self._abandon(f"the caller refused the new media: {status}")
+            case ReinviteReceived() if self._call.session is not None:
+                self._call.session.reject_reinvite(491)
 
     async def _caller_joined(self, answer: bytes) -> None:
+        try:
+            if not same_target(self._caller_has, self._answer):  # that was early media of another phone
+                self._send_to_caller(self._answer)
+                return
+        except SdpError as error:
+            self._abandon(f"no join: {error}")
+            return
+        await self._adjust_callee(answer)
+
+    async def _adjust_callee(self, answer: bytes) -> None:
         assert self._callee is not None
         try:
-            same = media_target(parse_sdp_untrusted(answer)) == media_target(parse_sdp_untrusted(self._offered))
-            if same:
+            if same_target(answer, self._offered):
                 await self._joined()
                 return
-            self._callee.reinvite(self._to_callee.rewrite_untrusted(answer))
+            self._callee.reinvite(relay_untrusted(answer, self._to_callee).to_bytes())
         except (SdpError, LocalProtocolError) as error:
             self._abandon(f"no join: {error}")
             return
         self.state = HandoverState.ADJUSTING
 
-    async def _callee_reinvited(self, answer: bytes) -> None:
-        if self.state is HandoverState.ADJUSTING:
-            await self._joined()
-        elif self._call.session is not None:
-            self._accept(self._call.session, self._to_caller, answer)
-
-    def _callee_refused(self, status: int) -> None:
-        if self.state is HandoverState.ADJUSTING:
-            self._abandon(f"the callee refused the caller's media: {status}")
-        elif self._call.session is not None:
-            self._call.session.reject_reinvite(status)
-
     async def _joined(self) -> None:
-        call = self._call
+        call, callee = self._call, self._callee
+        if not self.is_pending or callee is None or call.session is None:
+            return
         self.state = HandoverState.JOINED
         call.record.state = CallState.JOINED
         record = call.record.transfer
         assert record is not None
         record |= {"state": "joined", "joined_at": call.context.wall()}
         call.trace("decision", "ims-as", "ims-as", "caller and callee talk directly")
+        near = Side(call.party, call.session, call.description.relay_untrusted)
+        far = Side("callee", callee, lambda body: relay_untrusted(body, self._to_callee).to_bytes())
+        call.set_join(Join(call, near, far))
         await call.release_media("transferred")
         record["released_at"] = call.context.wall()
         call.context.metrics.transfers.labels("joined").inc()
 
-    # ---------------------------------------------------------------- after the join
-
-    def relay_caller_offer(self, request: Request) -> None:
-        self._relay_offer(request, from_caller=True)
-
-    def _relay_offer(self, request: Request, *, from_caller: bool) -> None:
-        caller, callee = self._call.session, self._callee
-        assert caller is not None
-        assert callee is not None
-        near, far = (caller, callee) if from_caller else (callee, caller)
-        relay = self._to_callee if from_caller else self._to_caller
-        if self.state is not HandoverState.JOINED:
-            near.reject_reinvite(491)
-            return
-        if not request.body:  # an offer is asked for: what was agreed
-            near.accept_reinvite(near.local_body)
-            return
-        try:
-            far.reinvite(relay.rewrite_untrusted(request.body))
-        except SdpError:
-            near.reject_reinvite(488)
-        except LocalProtocolError:
-            near.reject_reinvite(491)
-
-    @staticmethod
-    def _accept(session: InviteSession, relay: SdpRelay, body: bytes) -> None:
-        try:
-            session.accept_reinvite(relay.rewrite_untrusted(body))
-        except SdpError:
-            session.reject_reinvite(488)
-
-    def _callee_ended(self, by: str, reason: str) -> None:
-        if self.state is HandoverState.JOINED:
-            call = self._call
-            who = "served-user" if by == "remote" else "ims-as"
-            call.hang_up(Termination(Result.TRANSFERRED, who, "bye", None))
-        elif self.state is not HandoverState.FAILED:
-            self._fail(f"the callee left while being joined: {reason or by}")
-
     def close(self) -> None:
         """The call is over: the callee's leg ends too."""
         self._stop_timer()
-        callee = self._callee
-        if callee is None or callee.is_terminated:
-            return
-        if self.state is HandoverState.CALLING:
-            callee.cancel()
-        else:
-            callee.bye()
+        if self._callee is not None:
+            self._callee.bye()

@@ -138,11 +138,13 @@ class SdpSession:
         origin = f"{self.username} {self.session_id} {self.version} {format_connection(self.address)}"
         return SessionDescription((("v", "0"), ("o", origin), *lines), media)
 
-    def copy(self) -> SdpSession:
-        """As it is now, to come back to when a description turns out not to have been sent."""
-        copied = SdpSession(self.username, self.session_id, self.version, self.address)
-        copied._last = self._last
-        return copied
+    def snapshot(self) -> tuple[object, ...]:
+        """As it is now, for `restore` when a description turns out not to have been sent."""
+        return self.version, self._last
+
+    def restore(self, snapshot: tuple[object, ...]) -> None:
+        """Back to what a snapshot holds."""
+        self.version, self._last = snapshot  # type: ignore[assignment]
 
 
 def _is_hold_address(host: str) -> bool:
@@ -371,13 +373,13 @@ class _Agreement:
     """What holds between two exchanges, so that a failed one can come back to it."""
 
     local: LocalMedia
-    session: SdpSession
-    stream: AudioStream | None = None
-    lines: tuple[MediaDescription, ...] = ()
+    session: tuple[object, ...]
+    stream: AudioStream | None
+    lines: tuple[MediaDescription, ...]
     """m= lines of our last description."""
-    position: int = 0
+    position: int
     """Of the audio line in use."""
-    payloads: Mapping[int, RtpMap] = _NO_PAYLOADS
+    payloads: Mapping[int, RtpMap]
 
 
 class OfferAnswer:
@@ -467,17 +469,32 @@ class OfferAnswer:
         if self.abandon_offer() is not None:
             self._restore()
 
+    def adopt(self, description: SessionDescription) -> None:
+        """Another's description is offered or answered in this dialog as ours: its lines hold from now on."""
+        self._before = self._snapshot()
+        if description.media:
+            self._lines = description.media
+            self._position = next((n for n, line in enumerate(self._lines) if _is_audio(line)), 0)
+            self._learn(description.media[self._position])
+
+    def forget_adopted(self) -> None:
+        """The peer refused it: the lines are those from before, but the version has been used."""
+        before, self._before = self._before, None
+        if before is not None:
+            self._lines, self._position = before.lines, before.position
+
     def _learn(self, line: MediaDescription) -> None:
         for number, meaning in line.payloads():
             self._payloads.setdefault(number, meaning)
 
     def _snapshot(self) -> _Agreement:
         return _Agreement(
-            self.local, self.session.copy(), self.stream, self._lines, self._position, dict(self._payloads)
+            self.local, self.session.snapshot(), self.stream, self._lines, self._position, dict(self._payloads)
         )
 
     def _restore(self) -> None:
         before, self._before = self._before, None
         if before is not None:
-            self.local, self.session, self.stream = before.local, before.session, before.stream
+            self.local, self.stream = before.local, before.stream
+            self.session.restore(before.session)
             self._lines, self._position, self._payloads = before.lines, before.position, dict(before.payloads)

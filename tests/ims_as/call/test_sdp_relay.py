@@ -2,11 +2,20 @@
 
 import pytest
 
-from ims_as.call.sdp_relay import SdpRelay, media_target
+from ims_as.call.sdp_relay import media_target, relay_untrusted
 from ims_as.sip.errors import SdpError
+from ims_as.sip.offer_answer import SdpSession
 from ims_as.sip.sdp import parse_sdp_untrusted
 
 OFFER = b"v=0\r\no=ue 7 4 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8 0\r\na=x:1\r\n"
+
+
+def session(version: int = 1) -> SdpSession:
+    return SdpSession("-", 99, version, "10.9.9.9")
+
+
+def rewrite(body: bytes, into: SdpSession) -> bytes:
+    return relay_untrusted(body, into).to_bytes()
 
 
 def origin(body: bytes) -> bytes:
@@ -14,23 +23,27 @@ def origin(body: bytes) -> bytes:
 
 
 def test_the_rest_goes_over_as_it_came():
-    relay = SdpRelay("-", "99", "10.9.9.9")
-    written = relay.rewrite_untrusted(OFFER)
+    written = rewrite(OFFER, session())
     assert origin(written) == b"o=- 99 1 IN IP4 10.9.9.9"
     assert written.replace(origin(written), b"") == OFFER.replace(origin(OFFER), b"")
 
 
 def test_versions():
-    relay = SdpRelay("-", "99", "10.9.9.9", version=5)
-    assert b"99 6 " in relay.rewrite_untrusted(OFFER)
-    assert b"99 6 " in relay.rewrite_untrusted(OFFER.replace(b"ue 7 4", b"ue 7 5"))
-    assert b"99 7 " in relay.rewrite_untrusted(OFFER.replace(b"4000", b"4002"))
+    into = session(5)
+    assert b"99 5 " in rewrite(OFFER, into)
+    assert b"99 5 " in rewrite(OFFER.replace(b"ue 7 4", b"ue 7 5"), into)
+    assert b"99 6 " in rewrite(OFFER.replace(b"4000", b"4002"), into)
+
+
+def test_preconditions_are_of_one_hop():
+    lines = b"a=curr:qos local none\r\na=des:qos mandatory local sendrecv\r\na=conf:qos remote sendrecv\r\n"
+    assert rewrite(OFFER + lines, session()) == rewrite(OFFER, session())
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"v=0\r\n"])
 def test_rubbish(body: bytes):
     with pytest.raises(SdpError):
-        SdpRelay("-", "99", "10.9.9.9").rewrite_untrusted(body)
+        relay_untrusted(body, session())
 
 
 def test_media_target_sees_address_port_and_formats_only():
