@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+import attrs
 import click
+import trio
 
-from conformance.case import CASES, Case, CaseError, find_cases
-from conformance.runner import Outcome, RunnerError, Target, Verdict, junit_xml, run_cases
+from conformance.case import CASES, DEFAULT_KEYS, NEEDS, Case, CaseError, find_cases
+from conformance.runner import DEFAULT_JOBS, Outcome, RunnerError, Targets, Trial, Verdict, try_cases
 
 __all__ = ["main"]
 
 EXIT_FAILED = 1
 
-_cases = click.argument("patterns", nargs=-1, metavar="[CASE]...")
+_patterns = click.argument("patterns", nargs=-1, metavar="[CASE]...")
 _directory = click.option(
     "--cases",
     "root",
@@ -24,7 +28,29 @@ _directory = click.option(
     default=CASES,
     help="Folder of the cases, area/name/case.toml; default: those that come with the program.",
 )
-_MARKS = {Outcome.PASSED: ("ok", "green"), Outcome.FAILED: ("FAILED", "red"), Outcome.ERROR: ("ERROR", "red")}
+_area = click.option("--area", "areas", multiple=True, help="Cases of that area; may be repeated.")
+_target = click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="[PLACE=]URI",
+    help="The server, sip:host:port with ;transport=tcp or tls; PLACE (such as ipv6) names another address of it.  "
+    "Default: a server of our own on loopback.",
+)
+_local = click.option("--local", "local_host", metavar="HOST", help="Our address; default: what leads to the target.")
+_keys = click.option(
+    "--key", "keys", multiple=True, metavar="NAME=URI", help="A user that the cases call: agent=sip:…."
+)
+_lacks = click.option(
+    "--without", "lacks", multiple=True, type=click.Choice(list(NEEDS)), help="The server has not got."
+)
+_jobs = click.option("--jobs", type=click.IntRange(1, 64), default=DEFAULT_JOBS, show_default=True, help="At a time.")
+_MARKS = {
+    Outcome.PASSED: ("ok", "green"),
+    Outcome.FAILED: ("FAILED", "red"),
+    Outcome.ERROR: ("ERROR", "red"),
+    Outcome.LEFT_OUT: ("left out", "yellow"),
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,9 +61,9 @@ def main() -> None:
     """
 
 
-def _find(root: Path, patterns: tuple[str, ...]) -> list[Case]:
+def _find(root: Path, patterns: Sequence[str], areas: Sequence[str]) -> list[Case]:
     try:
-        cases = find_cases(root, patterns)
+        cases = find_cases(root, (*patterns, *(f"{area}/*" for area in areas)))
     except CaseError as error:
         raise click.UsageError(str(error)) from error
     if not cases:
@@ -47,11 +73,12 @@ def _find(root: Path, patterns: tuple[str, ...]) -> list[Case]:
 
 @main.command("list")
 @_directory
+@_area
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_cases
-def list_command(root: Path, as_json: bool, patterns: tuple[str, ...]) -> None:
+@_patterns
+def list_command(root: Path, areas: tuple[str, ...], as_json: bool, patterns: tuple[str, ...]) -> None:
     """The cases: name, what must be so, clause."""
-    cases = _find(root, patterns)
+    cases = _find(root, patterns, areas)
     if as_json:
         rows = [
             {
@@ -59,6 +86,8 @@ def list_command(root: Path, as_json: bool, patterns: tuple[str, ...]) -> None:
                 "summary": case.summary,
                 "clause": case.clause,
                 "needs": list(case.needs),
+                "at": case.at,
+                "transport": case.transport,
                 "timeout_s": case.timeout_s,
             }
             for case in cases
@@ -74,35 +103,127 @@ def list_command(root: Path, as_json: bool, patterns: tuple[str, ...]) -> None:
 
 @main.command("run")
 @_directory
-@click.option(
-    "--target", default="sip:127.0.0.30:5060", show_default=True, metavar="URI", help="The server; ;transport=tcp."
-)
-@click.option("--local", "local_host", metavar="HOST", help="Our address; default: the one that leads to the target.")
+@_area
+@_target
+@_local
+@_keys
+@_lacks
+@_jobs
 @click.option("--junit", type=click.File("wb", lazy=True), metavar="FILE", help="Write the verdicts as JUnit XML.")
-@_cases
+@_patterns
 def run_command(
-    root: Path, target: str, local_host: str | None, junit: IO[bytes] | None, patterns: tuple[str, ...]
+    root: Path,
+    areas: tuple[str, ...],
+    targets: tuple[str, ...],
+    local_host: str | None,
+    keys: tuple[str, ...],
+    lacks: tuple[str, ...],
+    jobs: int,
+    junit: IO[bytes] | None,
+    patterns: tuple[str, ...],
 ) -> None:
-    """Run the cases against a server; exit status 0 when all pass, 1 when one does not."""
-    cases = _find(root, patterns)
+    """Run the cases against a server; exit status 0 when all pass, 1 when one does not, 2 when none can be run."""
+    cases = _find(root, patterns, areas)
+    trials = [Trial(case) for case in cases]
+    width = max(len(case.name) for case in cases)
+    verdicts = _try(
+        trials, targets, local_host, keys, lacks, jobs, lambda verdict: _tell(verdict, verdict.case.name, width)
+    )
+    if junit is not None:
+        from conformance.junit import junit_xml
+
+        junit.write(junit_xml(verdicts))
+    tried = [verdict for verdict in verdicts if verdict.outcome is not Outcome.LEFT_OUT]
+    n_passed = sum(verdict.outcome is Outcome.PASSED for verdict in tried)
+    left_out = f", {len(verdicts) - len(tried)} left out" if len(tried) < len(verdicts) else ""
+    click.echo(f"{n_passed} of {len(tried)} passed{left_out}")
+    sys.exit(0 if n_passed == len(tried) else EXIT_FAILED)
+
+
+@main.command("prove")
+@_directory
+@_area
+@_target
+@_local
+@_keys
+@_lacks
+@_jobs
+@_patterns
+def prove_command(
+    root: Path,
+    areas: tuple[str, ...],
+    targets: tuple[str, ...],
+    local_host: str | None,
+    keys: tuple[str, ...],
+    lacks: tuple[str, ...],
+    jobs: int,
+    patterns: tuple[str, ...],
+) -> None:
+    """Prove that the cases can fail: each is run against the server made wrong in the ways that the case names.
+
+    Exit status 0 when every case notices every fault.
+    """
+    cases = _find(root, patterns, areas)
+    trials = [Trial(case, (fault,)) for case in cases for fault in case.wrong]
     width = max(len(case.name) for case in cases)
 
     def tell(verdict: Verdict) -> None:
-        word, colour = _MARKS[verdict.outcome]
-        click.echo(f"{verdict.case.name:<{width}}  {click.style(word, fg=colour)}  {verdict.seconds:.1f} s")
-        if verdict.detail:
-            click.echo(f"    {verdict.case.summary} ({verdict.case.clause})")
-            for line in verdict.detail.splitlines():
-                click.echo("    " + "".join(char if char.isprintable() else "·" for char in line.expandtabs()))
+        fault = ", ".join(each.text for each in verdict.faults)
+        if verdict.has_noticed:
+            verdict = attrs.evolve(verdict, outcome=Outcome.PASSED, detail="", ladder="")
+        elif verdict.outcome is Outcome.PASSED:
+            verdict = attrs.evolve(verdict, outcome=Outcome.FAILED, detail="the case did not notice")
+        elif verdict.unused:
+            verdict = attrs.evolve(verdict, detail=f"the fault met no message\n{verdict.detail}")
+        _tell(verdict, f"{verdict.case.name:<{width}}  {fault}", width)
+
+    verdicts = _try(trials, targets, local_host, keys, lacks, jobs, tell)
+    tried = [verdict for verdict in verdicts if verdict.outcome is not Outcome.LEFT_OUT]
+    n_noticed = sum(verdict.has_noticed for verdict in tried)
+    click.echo(f"{n_noticed} of {len(tried)} faults noticed")
+    sys.exit(0 if n_noticed == len(tried) else EXIT_FAILED)
+
+
+def _try(
+    trials: Sequence[Trial],
+    targets: Sequence[str],
+    local_host: str | None,
+    keys: Sequence[str],
+    lacks: Sequence[str],
+    jobs: int,
+    tell: Callable[[Verdict], None],
+) -> list[Verdict]:
+    users = dict(DEFAULT_KEYS)
+    for key in keys:
+        name, equals, uri = key.partition("=")
+        if not equals or name not in users:
+            raise click.UsageError(f"--key {key}: expected NAME=URI, NAME one of {', '.join(users)}")
+        users[name] = uri
+
+    async def run(where: Targets) -> list[Verdict]:
+        return await try_cases(trials, where, keys=users, lacks=lacks, jobs=jobs, on_verdict=tell)
+
+    async def run_on_our_own() -> list[Verdict]:
+        from conformance.own_server import own_server
+
+        with tempfile.TemporaryDirectory(prefix="ims-as-conformance-") as directory:
+            async with own_server(Path(directory), {trial.case.at for trial in trials}) as server:
+                return await run(server.targets)
 
     try:
-        verdicts = run_cases(cases, Target.parse(target, local_host), on_verdict=tell)
+        if targets:
+            return trio.run(run, Targets.parse(targets, local_host))
+        return trio.run(run_on_our_own)
     except RunnerError as error:
         raise click.UsageError(str(error)) from error
     except ImportError as error:
         raise click.UsageError(f"{error.name} is not installed (pip install 'ims-as[dev]')") from error
-    if junit is not None:
-        junit.write(junit_xml(verdicts))
-    n_passed = sum(verdict.outcome is Outcome.PASSED for verdict in verdicts)
-    click.echo(f"{n_passed} of {len(verdicts)} passed")
-    sys.exit(0 if n_passed == len(verdicts) else EXIT_FAILED)
+
+
+def _tell(verdict: Verdict, name: str, width: int) -> None:
+    word, colour = _MARKS[verdict.outcome]
+    click.echo(f"{name:<{width}}  {click.style(word, fg=colour)}  {verdict.seconds:.1f} s")
+    if verdict.detail:
+        click.echo(f"    {verdict.case.summary} ({verdict.case.clause})")
+        for line in [*verdict.detail.splitlines(), "", *verdict.ladder.splitlines()]:
+            click.echo("    " + "".join(char if char.isprintable() else "·" for char in line.expandtabs()))

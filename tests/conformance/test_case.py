@@ -21,8 +21,12 @@ def test_the_cases_that_come_with_it_can_be_used():
     cases = find_cases()
     assert {"isc/answered", "sip/options"} <= {case.name for case in cases}
     assert [case.name for case in cases] == sorted(case.name for case in cases)
-    folders = {path.parent.relative_to(CASES).as_posix() for path in CASES.rglob("*.xml")}
-    assert folders == {case.name for case in cases}
+    scenarios = {path for case in cases for path in (case.scenario, case.peer) if path is not None}
+    assert scenarios == set(CASES.rglob("*.xml"))
+
+
+def test_every_case_names_a_fault_that_must_fail_it():
+    assert [case.name for case in find_cases() if not case.wrong] == []
 
 
 def test_a_case_reads_as_written(tmp_path: Path):
@@ -30,6 +34,16 @@ def test_a_case_reads_as_written(tmp_path: Path):
     assert (case.name, case.area, case.summary, case.clause) == ("isc/one", "isc", "s", "c")
     assert (case.timeout_s, case.calls, case.needs) == (3.0, 5, ("voice agent",))
     assert case.scenario == tmp_path / "isc/one/uac.xml"
+    assert (case.peer, case.link, case.wrong, case.transport, case.at, case.retransmit) == (None, (), (), "", "", True)
+
+
+def test_a_case_with_everything_reads_as_written(tmp_path: Path):
+    more = 'peer = "uac.xml"\nlink = ["drop to:INVITE#1"]\nwrong = ["drop *", "status 200 404"]\n'
+    case = load_case(write_case(tmp_path, "isc/one", f'{GOOD}{more}transport = "udp"\nat = "ipv6"\nretransmit = false'))
+    assert case.peer == case.scenario
+    assert [fault.text for fault in case.link] == ["drop to:INVITE#1"]
+    assert [fault.text for fault in case.wrong] == ["drop *", "status 200 404"]
+    assert (case.transport, case.at, case.retransmit) == ("udp", "ipv6", False)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +57,12 @@ def test_a_case_reads_as_written(tmp_path: Path):
         (GOOD.replace("3", "3000"), "goes to 300"),
         (GOOD + "calls = 0", "calls to 1000"),
         (GOOD + "needs = [1]", "needs"),
+        (GOOD + 'needs = ["money"]', "needs 'money' is none of voice agent"),
+        (GOOD + 'wrong = ["spoil 200"]', "wrong: 'spoil 200': no verb"),
+        (GOOD + 'peer = "uas.xml"', "no scenario 'uas.xml'"),
+        (GOOD + 'transport = "pigeon"', "none of udp, tcp"),
+        (GOOD + 'at = "home"', "none of ipv6"),
+        (GOOD + "retransmit = 1", "retransmit is 1"),
         (GOOD.replace("uac.xml", "../uac.xml"), "no scenario"),
         (GOOD.replace("uac.xml", "missing.xml"), "no scenario"),
     ],
