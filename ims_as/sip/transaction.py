@@ -8,6 +8,7 @@ its own included.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import attrs
@@ -53,6 +54,9 @@ class Driver(Protocol):
 
     def now(self) -> float: ...
     def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle: ...
+
+    def call_about(self, when: float, callback: Callable[[], object]) -> TimerHandle:
+        """As `call_at`, and a quarter of a second later is as good."""
 
     def transmit(self, transaction: Transaction, message: bytes, *, is_retransmission: bool) -> None:
         """Send on the transaction's flow. Never calls back before it returns."""
@@ -145,12 +149,19 @@ class Transaction:
     def _start_retransmit(self, event: Event, delay: float) -> None:
         self._stop_retransmitting()
         driver = self._driver
-        self._retransmit = driver.call_at(driver.now() + delay, lambda: self.fire(event))
+        self._retransmit = driver.call_at(driver.now() + delay, partial(self.fire, event))
 
     def _start_lifetime(self, event: Event, delay: float) -> None:
         self._stop_lifetime()
         driver = self._driver
-        self._lifetime = driver.call_at(driver.now() + delay, lambda: self.fire(event))
+        self._lifetime = driver.call_at(driver.now() + delay, partial(self.fire, event))
+
+    def _start_absorbing(self, event: Event, delay: float) -> None:
+        """The lifetime of a state that only absorbs retransmissions: nobody waits for its end."""
+        self._stop_lifetime()
+        driver = self._driver
+        call = driver.call_about if delay else driver.call_at
+        self._lifetime = call(driver.now() + delay, partial(self.fire, event))
 
 
 class ClientTransaction(Transaction):
@@ -223,10 +234,10 @@ class InviteClientTransaction(ClientTransaction):
         self._start_lifetime(Event.TIMER_B, self._driver.timers.transaction_timeout)
 
     def _start_timer_d(self) -> None:
-        self._start_lifetime(Event.TIMER_D, 0.0 if self.is_reliable else self._driver.timers.timer_d)
+        self._start_absorbing(Event.TIMER_D, 0.0 if self.is_reliable else self._driver.timers.timer_d)
 
     def _start_timer_m(self) -> None:
-        self._start_lifetime(Event.TIMER_M, self._driver.timers.transaction_timeout)
+        self._start_absorbing(Event.TIMER_M, self._driver.timers.transaction_timeout)
 
 
 class NonInviteClientTransaction(ClientTransaction):
@@ -253,7 +264,7 @@ class NonInviteClientTransaction(ClientTransaction):
         self._start_lifetime(Event.TIMER_F, self._driver.timers.transaction_timeout)
 
     def _start_timer_k(self) -> None:
-        self._start_lifetime(Event.TIMER_K, 0.0 if self.is_reliable else self._driver.timers.t4)
+        self._start_absorbing(Event.TIMER_K, 0.0 if self.is_reliable else self._driver.timers.t4)
 
 
 class ServerTransaction(Transaction):
@@ -377,10 +388,10 @@ class InviteServerTransaction(ServerTransaction):
         self._start_lifetime(Event.TIMER_H, self._driver.timers.transaction_timeout)
 
     def _start_timer_i(self) -> None:
-        self._start_lifetime(Event.TIMER_I, 0.0 if self.is_reliable else self._driver.timers.t4)
+        self._start_absorbing(Event.TIMER_I, 0.0 if self.is_reliable else self._driver.timers.t4)
 
     def _start_timer_l(self) -> None:
-        self._start_lifetime(Event.TIMER_L, self._driver.timers.transaction_timeout)
+        self._start_absorbing(Event.TIMER_L, self._driver.timers.transaction_timeout)
 
 
 class NonInviteServerTransaction(ServerTransaction):
@@ -396,7 +407,7 @@ class NonInviteServerTransaction(ServerTransaction):
         self._start_lifetime(Event.TIMER_UNANSWERED, self._driver.timers.transaction_timeout)
 
     def _start_timer_j(self) -> None:
-        self._start_lifetime(Event.TIMER_J, 0.0 if self.is_reliable else self._driver.timers.transaction_timeout)
+        self._start_absorbing(Event.TIMER_J, 0.0 if self.is_reliable else self._driver.timers.transaction_timeout)
 
 
 @attrs.frozen(slots=True)

@@ -111,6 +111,12 @@ class TransactionLayer:
             self.on_deadline(when)
         return handle
 
+    def call_about(self, when: float, callback: Callable[[], object]) -> TimerHandle:
+        handle = self.heap.schedule_about(when, callback)
+        if self.on_deadline is not None:
+            self.on_deadline(handle.when)
+        return handle
+
     def transmit(self, transaction: Transaction, message: bytes, *, is_retransmission: bool) -> None:
         if is_retransmission:
             method = transaction.request.method

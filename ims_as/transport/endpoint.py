@@ -51,12 +51,26 @@ __all__ = [
 
 TIMER_SLACK_S: Final = 0.002
 """The timer task sleeps this much longer than it need, so that timers close to each other share a wake-up."""
+TOKENS_PER_CALL: Final = 128
+"""Of the kernel's random numbers: 1 KiB costs it little more than 8 bytes."""
 MAX_LOOK_UPS: Final = 64
 """Names being resolved at once; each may hold a thread."""
 
 
-def _new_token() -> str:
-    return secrets.token_hex(8)
+class TokenSource:
+    """64 random bits as text, again and again; the kernel is asked for many at a time."""
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def __call__(self) -> str:
+        at = self._at
+        if at >= len(self._digits):
+            self._digits = secrets.token_hex(8 * TOKENS_PER_CALL)
+            at = 0
+        self._at = at + 16
+        return self._digits[at : at + 16]
 
 
 class Endpoint(EndpointCore):
@@ -88,7 +102,7 @@ class Endpoint(EndpointCore):
         super().__init__(
             clock=trio.current_time,
             wall_clock=time.time,
-            token=_new_token,
+            token=TokenSource(),
             is_trusted=is_trusted,
             advertise=advertise,
             timers=timers,

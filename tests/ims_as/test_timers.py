@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ims_as.sip.timers import TimerConfig, TimerHeap
+from ims_as.sip.timers import SLOT_S, TimerConfig, TimerHeap
 
 
 def test_values_follow_from_t1() -> None:
@@ -78,3 +79,57 @@ def test_like_a_sorted_list(plan: list[tuple[int, bool]], now: int) -> None:
     heap.run_due(now)
     assert fired == [number for when, number in live if when <= now]
     assert len(heap) == len(live) - len(fired)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=60), st.floats(0, 4))
+def test_timers_in_slots_fire_a_little_late_at_most(plan: list[tuple[float, bool]], now: float) -> None:
+    heap = TimerHeap()
+    fired: list[int] = []
+    handles = [heap.schedule_about(when, lambda n=number: fired.append(n)) for number, (when, _) in enumerate(plan)]
+    for handle, (_, is_cancelled) in zip(handles, plan, strict=True):
+        if is_cancelled:
+            handle.cancel()
+            handle.cancel()
+    live = {number for number, (_, is_cancelled) in enumerate(plan) if not is_cancelled}
+    assert len(heap) == len(live)
+    heap.run_due(now)
+    assert {number for number in live if plan[number][0] <= now - SLOT_S} <= set(fired)
+    assert set(fired) <= {number for number in live if plan[number][0] <= now}
+    assert {number for number, handle in enumerate(handles) if handle.is_pending} == live - set(fired)
+    assert len(heap) == len(live) - len(fired)
+    for handle in handles:
+        handle.cancel()
+    assert len(heap) == 0
+    heap.run_due(10)
+    assert (len(heap), heap.next_deadline()) == (0, None)
+
+
+def test_slots_share_an_entry_and_mix_with_exact_timers() -> None:
+    heap = TimerHeap()
+    fired: list[str] = []
+    for name in "ab":
+        heap.schedule_about(31.9, lambda name=name: fired.append(name))
+    heap.schedule(32.0, lambda: fired.append("c"))
+    assert len(heap._entries) == 2
+    assert len(heap) == 3
+    assert heap.next_deadline() == 32.0
+    heap.run_due(32.0)
+    assert fired == ["a", "b", "c"]
+
+
+def test_an_error_in_a_slot_loses_no_timer() -> None:
+    heap = TimerHeap()
+    fired: list[int] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    heap.schedule_about(1.0, lambda: fired.append(1))
+    heap.schedule_about(1.0, fail)
+    heap.schedule_about(1.0, lambda: fired.append(3))
+    heap.schedule_about(1.0, lambda: heap.schedule_about(0.9, lambda: fired.append(4)))
+    with pytest.raises(ZeroDivisionError):
+        heap.run_due(1.0)
+    assert (fired, len(heap)) == ([1], 2)
+    heap.run_due(1.0)
+    assert (fired, len(heap)) == ([1, 3, 4], 0)

@@ -53,6 +53,8 @@ class NotingDriver:
     def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
         return self.heap.schedule(when, callback)
 
+    call_about = call_at
+
     def transmit(self, transaction: Transaction, message: bytes, *, is_retransmission: bool) -> None:
         self.sent.append((self.clock(), message.split(b" ")[0] + b" " + message.split(b" ")[1]))
 

@@ -13,7 +13,15 @@ from ims_as.sip.invite_session import InviteSession, ReinviteReceived, SessionSt
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.timers import TimerConfig
 from ims_as.sip.transaction import ServerTransaction
-from ims_as.transport.endpoint import ClientEvent, Endpoint, Flow, ListenAddress, TransportFailure, WireEvent
+from ims_as.transport.endpoint import (
+    ClientEvent,
+    Endpoint,
+    Flow,
+    ListenAddress,
+    TokenSource,
+    TransportFailure,
+    WireEvent,
+)
 from tests.support.sip_agents import OFFER, OnInvite, RecordingAgent
 from tests.support.sip_messages import build_request, request_bytes
 
@@ -238,3 +246,11 @@ def test_address_in_use_is_told() -> None:
                 await second.run()
 
     run(test)
+
+
+def test_tokens_differ() -> None:
+    new_token = TokenSource()
+    tokens = [new_token() for _ in range(1000)]
+    assert len(set(tokens)) == 1000
+    assert {len(token) for token in tokens} == {16}
+    assert all(token == f"{int(token, 16):016x}" for token in tokens)
