@@ -119,6 +119,13 @@ class RegistrationTable:
         self._store(key, changed)
         return True
 
+    def restore(self, registration: Registration, contacts: Iterable[RegisteredContact], *, now: float) -> None:
+        """A registration that a de-registration took away, though another contact of the user is still bound."""
+        if registration.expires_at > now:
+            key = impu_key(registration.impu)
+            self._remove(key)
+            self._store(key, attrs.evolve(registration, contacts=tuple(contacts)))
+
     def remove(self, impu: str) -> None:
         """The network has de-registered the identity."""
         self._remove(impu_key(impu))

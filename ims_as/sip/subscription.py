@@ -218,6 +218,13 @@ class Subscriber:
         if self._channel is not None and not self._is_sending:
             self._send(0)
 
+    def refresh(self) -> bool:
+        """SUBSCRIBE now, so that a NOTIFY with the whole state follows; False when that cannot be, or is under way."""
+        if self.is_ended or self._wants_end or self._channel is None or self._is_sending:
+            return False
+        self._send(self._expires_s)
+        return True
+
     # ---------------------------------------------------------------- SUBSCRIBE
 
     def _start(self) -> None:
