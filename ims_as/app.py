@@ -8,7 +8,7 @@ Stop, on SIGTERM or SIGINT:
 
 1. admission closes: new INVITEs and OPTIONS get 503, in-dialog requests go on;
 2. calls are given ``DRAIN_S`` to end, then ended with a BYE;
-3. DPR to the Diameter peers;
+3. subscriptions to registrations end (at most ``UNSUBSCRIBE_DEADLINE_S``), DPR to the Diameter peers;
 4. listeners, API and workers are cancelled; the CDR writer flushes as it ends.
 
 A second signal skips to 3.
@@ -43,6 +43,7 @@ from ims_as.charging.cdr import CdrWriter
 from ims_as.config import Config
 from ims_as.defence.gate import AdmissionGate
 from ims_as.isc.header_policy import HeaderPolicy
+from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
@@ -58,6 +59,7 @@ __all__ = ["Application", "serve"]
 DRAIN_S = 20.0
 """Well inside Kubernetes' default grace period of 30 s."""
 DPR_DEADLINE_S = 1.0
+UNSUBSCRIBE_DEADLINE_S = 2.0
 MAX_TRUST_CACHE = 10_000
 GC_THRESHOLD = 20_000
 """Objects between collections of the youngest generation: about 20 calls' worth."""
@@ -181,6 +183,14 @@ class Application:
             ),
             own_hosts=frozenset(hosts),
         )
+        if config.sip.reg_event:
+            context.reg_events = RegEvents(
+                user_agent,
+                context.registrations,
+                identity=config.identity,
+                own_ioi=context.headers.own_ioi,
+                wall=context.wall,
+            )
         self.dispatcher = Dispatcher(context)
         self.placer = CallPlacer(context, self.dispatcher.start)
         self.endpoint.user = user_agent
@@ -251,6 +261,15 @@ class Application:
                 self.stop()
 
     async def _quiesce(self) -> None:
+        await self._end_calls()
+        reg_events = self.context.reg_events
+        if reg_events is not None:
+            ended = trio.Event()
+            reg_events.close(ended.set)
+            with trio.move_on_after(UNSUBSCRIBE_DEADLINE_S):
+                await ended.wait()
+
+    async def _end_calls(self) -> None:
         self.log.event("SERVER_STOPPING")
         self.context.admission.draining = True
         with trio.move_on_after(DRAIN_S):

@@ -200,6 +200,8 @@ class SipConfig:
     """Our inter-operator identifier of type 3 (P-Charging-Vector); none: ``Type 3`` and the host of ``identity``."""
     max_diversions: int = _bounded(5, 0, 100)
     """A call that was diverted so often (History-Info, Diversion) is handed over to nobody but the served user."""
+    reg_event: bool = False
+    """Subscribe to the registration state (RFC 3680) of each user whom a third-party REGISTER names."""
     bypass_key: Secret | None = None
     """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
     core: str | None = None

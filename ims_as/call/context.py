@@ -18,6 +18,7 @@ from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.config import Config
 from ims_as.isc.header_policy import HeaderPolicy
+from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
@@ -57,6 +58,8 @@ class CallContext:
     """What becomes of IMS headers, and what our answers carry."""
     own_hosts: frozenset[str]
     """Host names and addresses under which a Route or ServerName means us, lower case."""
+    reg_events: RegEvents | None = None
+    """None: registrations are known by REGISTER alone."""
     tasks: trio.Nursery | None = None
     calls: set[Any] = attrs.Factory(set)
 

@@ -2,8 +2,7 @@
 
 In this order (design: the life of a call): Max-Forwards, our own bypass token, emergency and priority (these are passed
 on and never anchored nor limited), then the agent call.  Overload was refused before, at the gate (`defence/gate.py`),
-which asks `Dispatcher.is_exempt`.  Requests other than INVITE: OPTIONS says whether a
-call could be served now, REGISTER is the S-CSCF's third-party registration, the rest goes on by its Route.
+which asks `Dispatcher.is_exempt`.  Requests other than INVITE: `other_requests`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from ims_as.call.agent_call import AgentCall, caller_identity
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.failure import reason_header
+from ims_as.call.other_requests import OtherRequests
 from ims_as.call.passthrough import exempt_reason
 from ims_as.call.record import CallRecord
 from ims_as.errors import Result, Termination
@@ -31,6 +31,7 @@ class Dispatcher:
 
     def __init__(self, context: CallContext) -> None:
         self._context = context
+        self._other = OtherRequests(context, self.readiness)
 
     # ---------------------------------------------------------------- INVITE
 
@@ -149,21 +150,7 @@ class Dispatcher:
 
     def on_request(self, request: Request, transaction: ServerTransaction) -> None:
         """Out-of-dialog requests other than INVITE."""
-        context = self._context
-        if request.method == "OPTIONS":
-            ready, reasons = self.readiness()
-            headers = [("Allow", ALLOW), ("Accept", "application/sdp")]
-            if not ready:
-                headers.append(reason_header("not-ready", ", ".join(reasons)))
-            self._respond(request, transaction, 200 if ready else 503, headers)
-        elif request.method == "REGISTER":
-            context.endpoint.send_response(
-                transaction, context.registrations.receive_register(request, now=context.wall())
-            )
-        elif split_route(request, context.is_own_uri).rest:
-            context.proxy.forward(request, transaction)
-        else:
-            self._respond(request, transaction, 405, [("Allow", ALLOW)])
+        self._other.receive(request, transaction)
 
     def _respond(
         self, request: Request, transaction: ServerTransaction, status: int, headers: list[tuple[str, str]]

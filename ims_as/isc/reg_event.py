@@ -85,6 +85,7 @@ class RegEvents:
         self._watches: dict[str, _Watch] = {}
         self._refusals: dict[str, float] = {}
         self._is_closing = False
+        self._on_ended: Callable[[], object] | None = None
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -108,10 +109,12 @@ class RegEvents:
             return
         self._subscribe(key, _Watch(registration, charging))
 
-    def close(self) -> None:
-        """End all subscriptions, in batches; nothing new begins."""
+    def close(self, on_ended: Callable[[], object]) -> None:
+        """End all subscriptions, in batches; nothing new begins. `on_ended` is called when none is left."""
         self._is_closing = True
+        self._on_ended = on_ended
         self._unsubscribe_some(list(self._watches))
+        self._check_ended()
 
     # ---------------------------------------------------------------- inside
 
@@ -238,6 +241,7 @@ class RegEvents:
         if event.retry_after_s is None or not is_notifiers_wish or not is_registered or self._is_closing:
             # what failed is tried again with the user's next REGISTER
             self._watches.pop(key, None)
+            self._check_ended()
             return
         when = self._endpoint.now() + max(event.retry_after_s, 1.0)
         watch.again = self._endpoint.call_at(when, lambda: self._subscribe(key, watch))
@@ -250,8 +254,14 @@ class RegEvents:
             if watch.again is not None:
                 watch.again.cancel()
                 del self._watches[key]
+                self._check_ended()
             elif watch.subscriber is not None:
                 watch.subscriber.unsubscribe()
         left = keys[UNSUBSCRIBE_BATCH:]
         if left:
             self._endpoint.call_at(self._endpoint.now() + UNSUBSCRIBE_PAUSE_S, lambda: self._unsubscribe_some(left))
+
+    def _check_ended(self) -> None:
+        if self._on_ended is not None and not self._watches:
+            on_ended, self._on_ended = self._on_ended, None
+            on_ended()

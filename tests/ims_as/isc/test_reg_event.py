@@ -70,8 +70,10 @@ class Network:
         return None if registration is None else [each.uri for each in registration.contacts]
 
     def finish(self) -> None:
-        self.events.close()
+        ended: list[bool] = []
+        self.events.close(lambda: ended.append(True))
         self.link.run(100)
+        assert ended == [True]
         assert len(self.events) == 0
         self.link.assert_clean()
 
@@ -225,8 +227,11 @@ def test_bounded_and_closed_in_batches(monkeypatch: pytest.MonkeyPatch):
     for n in range(7):
         net.register(to=f"sip:{n}@example.net")
     assert (len(net.events), net.events.counts["too-many"]) == (5, 2)
-    net.events.close()
+    ended: list[float] = []
+    net.events.close(lambda: ended.append(net.link.clock()))
+    assert not ended
     net.link.run(1)
+    assert len(ended) == 1
     assert len(net.events) == 0
     net.register(to="sip:9@example.net")
     assert len(net.subscribes) == 5
