@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from ims_as.sip.core import EndpointCore, WireEvent
+from ims_as.sip.core import EndpointCore, Targets, WireEvent
 from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, build_response
@@ -110,7 +110,7 @@ class SilentEndpoint(EndpointCore):
     def _flow_to(self, destination: Destination) -> Flow | None:
         return FLOW
 
-    def _look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
+    def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
         raise AssertionError("nothing is looked up")
 
     def _listener(self, transport: str, host: str) -> tuple[str, int]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 import attrs
 
 from ims_as.sip.counters import METHODS, SipCounters
 from ims_as.sip.errors import LocalProtocolError, SipParseError
+from ims_as.sip.failover import FailedTargets, Failover
 from ims_as.sip.flow import DEFAULT_PORTS, Destination, Flow
 from ims_as.sip.grammar import format_host
 from ims_as.sip.message import Request, Response, build_response
@@ -29,12 +30,17 @@ from ims_as.sip.transaction import ClientEvent, ClientTransaction, ServerTransac
 from ims_as.sip.transaction_layer import BRANCH_COOKIE, MAX_TRANSACTIONS, TransactionLayer, TransactionUser
 from ims_as.sip.uri import SipUri
 
-__all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "WireEvent"]
+__all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "Targets", "WireEvent"]
 
 MAX_GUARD_SAMPLES: Final = 8
 """Messages kept that met a bug: enough to see more than one, and bounded by the size of a message."""
 _MAX_KNOWN_HOSTS: Final = 4096
 """Answers of `is_trusted` kept; above that the table starts anew, so that a scan of spoofed sources cannot fill it."""
+
+MAX_DATAGRAM_BYTES: Final = 1300
+"""RFC 3261 §18.1.1, where the MTU of the path is not known."""
+
+Targets = Sequence[Destination]
 
 CONNECTION_GONE: Final = "connection gone"
 """What `_transmit_bytes` says when the flow's connection no longer exists."""
@@ -113,6 +119,8 @@ class EndpointCore(ABC):
             max_transactions=max_transactions,
         )
         self.now = clock
+        self.failed_targets = FailedTargets()
+        """Places that did not answer lately; tried last."""
 
     # ---------------------------------------------------------------- the network, by the subclass
 
@@ -129,8 +137,8 @@ class EndpointCore(ABC):
         """
 
     @abstractmethod
-    def _look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
-        """Resolve later; the callback gets a destination with an address, or why there is none."""
+    def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
+        """Resolve later; the callback gets destinations with an address in the order to try, or why there is none."""
 
     @abstractmethod
     def _listener(self, transport: str, host: str) -> tuple[str, int]:
@@ -216,52 +224,111 @@ class EndpointCore(ABC):
         method = request.method
         self.counters.requests_out[method if method in METHODS else "other"] += 1
 
-        def start(flow: Flow | str) -> None:
+        def start(flow: Flow | str, others: Targets) -> None:
             if isinstance(flow, str):
                 transaction.receive_transport_error(flow)
                 return
-            self._add_via(request, flow, branch)
             try:
-                message = request.to_bytes()
+                flow, message, others = self._write(request, flow, branch, others)
             except LocalProtocolError:
                 self._layer.forget(transaction)
                 raise
+            if others:
+                target = Destination(flow.transport, *flow.remote)
+                transaction.on_event = Failover(self, _without_via(request), transaction, target, others)
             self._layer.start_client(transaction, flow, message)
 
         self._route(request, destination, start)
         return transaction
 
+    def send_again(
+        self, request: Request, target: Destination, on_event: Callable[[ClientEvent], None]
+    ) -> ClientTransaction | None:
+        """For `Failover`: the request at another place, whose address is known; None when there is no way there."""
+        try:
+            flow = self._flow_to(target)
+        except OSError:
+            return None
+        if flow is None:
+            return None
+        branch = self.new_branch()
+        again = request.copy()
+        transaction = self._layer.create_client(again, branch, on_event)
+        self._add_via(again, flow, branch)
+        self._layer.start_client(transaction, flow, again.to_bytes())
+        return transaction
+
+    def _write(self, request: Request, flow: Flow, branch: str, others: Targets) -> tuple[Flow, bytes, Targets]:
+        """The bytes with our Via; what is too large for a datagram goes by TCP where it can (§18.1.1).
+
+        Raises:
+            LocalProtocolError: a header holds CR, LF or NUL.
+        """
+        self._add_via(request, flow, branch)
+        message = request.to_bytes()
+        if len(message) <= MAX_DATAGRAM_BYTES or flow.transport != "UDP":
+            return flow, message, others
+        reliable = Destination("TCP", *flow.remote)
+        if self.failed_targets.has(reliable, self.now()):
+            return flow, message, others
+        try:
+            stream = self._flow_to(reliable)
+        except OSError:
+            return flow, message, others
+        if stream is None:
+            return flow, message, others
+        request.headers.pop_value("Via")
+        self._add_via(request, stream, branch)
+        # back to UDP when nobody listens there
+        return stream, request.to_bytes(), (Destination("UDP", *flow.remote), *others)
+
     def send_ack(self, request: Request, *, destination: Destination | None = None) -> None:
         """Send the ACK of a 2xx: a Via with a fresh branch, no transaction. Nobody hears of a failure (§13.2.2.4)."""
 
-        def start(flow: Flow | str) -> None:
+        def start(flow: Flow | str, others: Targets) -> None:
             if isinstance(flow, str):
                 self.counters.drops["ACK without a way"] += 1
                 return
-            self._add_via(request, flow, self.new_branch())
-            self._put(flow, request.to_bytes())
+            flow, message, _ = self._write(request, flow, self.new_branch(), others)
+            self._put(flow, message)
 
         self.counters.requests_out["ACK"] += 1
         self._route(request, destination, start)
 
-    def _route(self, request: Request, destination: Destination | None, start: Callable[[Flow | str], None]) -> None:
-        """Call `start` with the flow to the next hop, at once or after a look-up; or, later, with what went wrong."""
+    def _route(
+        self, request: Request, destination: Destination | None, start: Callable[[Flow | str, Targets], None]
+    ) -> None:
+        """Call `start` with the flow to the next hop and what else could be tried, at once or after a look-up.
+
+        What went wrong comes in place of the flow, and never at once.
+        """
         try:
             target = next_hop(request) if destination is None else destination
             flow = self._flow_to(target)
         except (SipParseError, OSError) as error:
             reason = str(error)
-            self.call_at(self.now(), lambda: start(reason))
+            self.call_at(self.now(), lambda: start(reason, ()))
             return
         if flow is not None:
-            start(flow)
+            start(flow, ())
             return
 
-        def resolved(answer: Destination | str) -> None:
+        def resolved(answer: Targets | str) -> None:
             if isinstance(answer, str):
-                start(answer)
-            else:
-                self._route(request, answer, start)
+                start(answer, ())
+                return
+            why = "no way to any of its addresses"
+            targets = self.failed_targets.sorted(answer, self.now())
+            for number, each in enumerate(targets):
+                try:
+                    flow = self._flow_to(each)
+                except OSError as error:
+                    why = str(error)
+                    continue
+                if flow is not None:
+                    start(flow, targets[number + 1 :])
+                    return
+            start(why, ())
 
         self._look_up(target, resolved)
 
@@ -271,6 +338,8 @@ class EndpointCore(ABC):
 
     def cancel(self, client_transaction: ClientTransaction, *, headers: Iterable[tuple[str, str]] = ()) -> None:
         """CANCEL an INVITE, after its first provisional response (§9.1). Its end comes as its final response."""
+        while client_transaction.successor is not None:
+            client_transaction = client_transaction.successor
         self._layer.cancel(client_transaction, headers)
 
     def local_uri(self, destination_or_flow: Destination | Flow) -> SipUri:
@@ -421,3 +490,10 @@ def _bytes_of(message: Request | Response) -> bytes:
         return message.to_bytes()
     except (LocalProtocolError, UnicodeError):
         return b""
+
+
+def _without_via(request: Request) -> Request:
+    """A copy without the Via that we put on top."""
+    copy = request.copy()
+    copy.headers.pop_value("Via")
+    return copy

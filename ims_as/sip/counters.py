@@ -19,6 +19,7 @@ class SipCounters:
 
     __slots__ = (
         "drops",
+        "failovers",
         "guard_errors",
         "parse_errors",
         "refusals",
@@ -43,6 +44,8 @@ class SipCounters:
         """By `SipParseError.reason`."""
         self.drops: Counter[str] = Counter()
         """Messages and connections that were not served, by reason: ``untrusted``, ``send buffer full`` …"""
+        self.failovers: Counter[str] = Counter()
+        """Requests that went to another place after the first had failed, by transport."""
         self.refusals: Counter[str] = Counter()
         """Requests that were answered (or dropped) before a transaction was made, by `Refusal.reason`."""
         self.guard_errors: Counter[str] = Counter()

@@ -41,3 +41,5 @@ class Destination:
     """IP address without brackets, or a name."""
     port: int = 0
     """0: none was given; the static table's or the transport's default applies."""
+    any_transport: bool = attrs.field(default=False, eq=False)
+    """The URI left the transport open, so that DNS may choose it (RFC 3263 §4.1)."""

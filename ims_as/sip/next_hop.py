@@ -32,10 +32,12 @@ def uri_destination(text: str) -> Destination:
     uri = parse_uri(text)
     if not isinstance(uri, SipUri):
         raise SipParseError("no SIP URI to send to", 416)
-    transport = (uri.param("transport") or ("tls" if uri.scheme == "sips" else "udp")).upper()
+    named = uri.param("transport")
+    transport = (named or ("tls" if uri.scheme == "sips" else "udp")).upper()
     if transport not in ("UDP", "TCP"):
         raise SipParseError("no such transport", 416)
-    return Destination(transport, uri.host, uri.port or 0)
+    is_open = named is None and uri.scheme == "sip" and not uri.port
+    return Destination(transport, uri.host, uri.port or 0, is_open)
 
 
 def response_flow(flow: Flow, via: Via) -> Flow:

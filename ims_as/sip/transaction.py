@@ -167,7 +167,7 @@ class Transaction:
 class ClientTransaction(Transaction):
     """A request that we sent. The layer sets `flow` when the next hop is known."""
 
-    __slots__ = ("cancel_headers", "failure_reason", "is_cancelled", "on_event", "response")
+    __slots__ = ("cancel_headers", "failure_reason", "is_cancelled", "on_event", "response", "successor")
 
     def __init__(self, request: Request, driver: Driver, key: object, on_event: Callable[[ClientEvent], None]) -> None:
         super().__init__(request, driver, key)
@@ -179,6 +179,8 @@ class ClientTransaction(Transaction):
         self.is_cancelled = False
         """A CANCEL was asked for; it is sent after the first provisional response (§9.1)."""
         self.cancel_headers: tuple[tuple[str, str], ...] = ()
+        self.successor: ClientTransaction | None = None
+        """What took its place when it failed (`failover`)."""
 
     @property
     def is_reliable(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from ims_as.sip.core import CONNECTION_GONE, EndpointCore, EndpointStats, WireEvent
+from ims_as.sip.core import CONNECTION_GONE, EndpointCore, EndpointStats, Targets, WireEvent
 from ims_as.sip.counters import SipCounters
 from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.timers import TimerConfig
@@ -198,7 +198,7 @@ class Endpoint(EndpointCore):
             return Flow("UDP", local, remote)
         return self._tcp.connect(local, remote)
 
-    def _look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
+    def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
         if self._nursery is None or self._n_look_ups >= MAX_LOOK_UPS:
             self.counters.drops["look-up refused"] += 1
             self.call_at(self.now(), lambda: callback("too many look-ups"))
@@ -206,10 +206,11 @@ class Endpoint(EndpointCore):
         self._n_look_ups += 1
         self._nursery.start_soon(self._run_look_up, destination, callback)
 
-    async def _run_look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
-        answer: Destination | str
+    async def _run_look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
+        answer: Targets | str
+        transports = tuple(dict.fromkeys(address.transport.upper() for address in self._listen))
         try:
-            answer = await self._resolver.look_up(destination)
+            answer = await self._resolver.look_up(destination, transports)
         except OSError as error:
             answer = str(error)
         finally:

@@ -11,7 +11,7 @@ import heapq
 import random
 from collections.abc import Callable, Sequence
 
-from ims_as.sip.core import EndpointCore
+from ims_as.sip.core import EndpointCore, Targets
 from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.message import Request, Response
 from ims_as.sip.parser import parse_message_untrusted
@@ -62,7 +62,8 @@ class LinkEndpoint(EndpointCore):
         )
         self.address = address
         self.network = network
-        self.names: dict[str, Address] = {}
+        self.names: dict[str, Address | Sequence[Address]] = {}
+        """Where names lead to: one address, or several in order."""
         self.failing: str | None = None
         """Why nothing can be sent, for tests of transport failures."""
 
@@ -83,9 +84,10 @@ class LinkEndpoint(EndpointCore):
             return None
         return Flow("UDP", self.address, (destination.host, destination.port or 5060))
 
-    def _look_up(self, destination: Destination, callback: Callable[[Destination | str], None]) -> None:
-        found = self.names.get(destination.host)
-        answer = "no such host" if found is None else Destination("UDP", *found)
+    def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
+        found = self.names.get(destination.host, ())
+        addresses = (found,) if found and isinstance(found[0], str) else found
+        answer = tuple(Destination("UDP", *address) for address in addresses) or "no such host"
         self.call_at(self.now() + 0.05, lambda: callback(answer))
 
     def _listener(self, transport: str, host: str) -> Address:

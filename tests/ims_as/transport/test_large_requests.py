@@ -1,0 +1,87 @@
+"""RFC 3261 §18.1.1: what is too large for a datagram goes by TCP, and by UDP after all where nobody listens there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from ims_as.sip.core import MAX_DATAGRAM_BYTES
+from ims_as.sip.message import Request, build_response
+from ims_as.sip.transaction import ClientEvent, ResponseReceived, ServerTransaction
+from ims_as.sip.user_agent import UserAgent
+from ims_as.transport.address import ListenAddress
+from ims_as.transport.endpoint import Endpoint
+
+OURS, PEER = "127.0.73.1", "127.0.73.2"
+
+
+def message_of(size: int, number: int = 0) -> Request:
+    """A MESSAGE whose body is as large."""
+    items = [
+        ("Max-Forwards", "70"),
+        ("From", f"<sip:a@{OURS}>;tag=1"),
+        ("To", f"<sip:b@{PEER}>"),
+        ("Call-ID", f"large-{number}"),
+        ("CSeq", "1 MESSAGE"),
+        ("Content-Type", "text/plain"),
+    ]
+    return Request("MESSAGE", f"sip:b@{PEER}:5060", items, b"x" * size)
+
+
+def exchange(
+    size: int, *, ours: tuple[str, ...] = ("udp", "tcp"), theirs: tuple[str, ...] = ("udp", "tcp"), times: int = 1
+) -> list[tuple[str, int]]:
+    """Send it; (transport at the peer, size of the body there) of each that came, and all were answered 200."""
+    seen: list[tuple[str, int]] = []
+
+    async def main() -> None:
+        sender = Endpoint(listen=[ListenAddress(name, OURS, 5060) for name in ours])
+        receiver = Endpoint(listen=[ListenAddress(name, PEER, 5060) for name in theirs])
+
+        def on_request(request: Request, transaction: ServerTransaction) -> None:
+            assert request.via.transport == transaction.flow.transport
+            seen.append((transaction.flow.transport, len(request.body)))
+            receiver.send_response(transaction, build_response(request, 200))
+
+        for endpoint, handler in ((sender, refuse), (receiver, on_request)):
+            endpoint.user = UserAgent(endpoint, on_invite=handler, on_request=handler, user_agent="", allow="MESSAGE")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(sender.run)
+            await nursery.start(receiver.run)
+            for number in range(times):
+                assert await ask(sender, message_of(size, number)) == 200
+            nursery.cancel_scope.cancel()
+
+    def refuse(request: Request, transaction: ServerTransaction) -> None:
+        raise AssertionError("nobody asks us")
+
+    async def ask(sender: Endpoint, request: Request) -> int:
+        got_in, got = trio.open_memory_channel[ClientEvent](1)
+        on_event: Callable[[ClientEvent], None] = got_in.send_nowait
+        sender.send_request(request, on_event=on_event)
+        with trio.fail_after(5):
+            event = await got.receive()
+        assert isinstance(event, ResponseReceived), event
+        return event.response.status
+
+    trio.run(main)
+    return seen
+
+
+def test_a_small_one_stays_a_datagram():
+    assert exchange(500) == [("UDP", 500)]
+
+
+def test_a_large_one_goes_by_tcp():
+    assert exchange(MAX_DATAGRAM_BYTES) == [("TCP", MAX_DATAGRAM_BYTES)]
+
+
+@pytest.mark.parametrize("size", [1300, 9000])
+def test_where_nobody_listens_on_tcp_it_is_a_datagram_after_all(size: int):
+    assert exchange(size, theirs=("udp",), times=2) == [("UDP", size)] * 2
+
+
+def test_without_tcp_of_our_own_it_is_a_datagram():
+    assert exchange(2000, ours=("udp",)) == [("UDP", 2000)]
