@@ -53,6 +53,7 @@ from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint, WireEvent
+from ims_as.transport.resolver import NameServers
 
 __all__ = ["Application", "serve"]
 
@@ -86,6 +87,7 @@ class Application:
             advertise=config.sip.advertise,
             is_trusted=self._is_trusted,
             hosts=config.sip.hosts,
+            dns=NameServers(config.sip.dns.servers, config.sip.dns.timeout_ms / 1000),
             on_wire=self._on_wire,
             server_name="ims-as",
         )

@@ -27,6 +27,7 @@ __all__ = [
     "Config",
     "DiameterConfig",
     "DiameterPeer",
+    "DnsConfig",
     "EngineConfig",
     "EngineReady",
     "FillerConfig",
@@ -178,6 +179,16 @@ def bounds_of(attribute: attrs.Attribute[Any]) -> tuple[float, float] | None:
 
 
 @attrs.frozen
+class DnsConfig:
+    """How host names in SIP URIs are looked up (RFC 3263): NAPTR, SRV, addresses."""
+
+    servers: tuple[HostPort, ...] = ()
+    """Name servers, ``address:port``, asked in this order; none: those of the system."""
+    timeout_ms: int = _bounded(1500, 50, 10000)
+    """Milliseconds for one question, all servers together."""
+
+
+@attrs.frozen
 class SipConfig:
     """SIP towards the S-CSCF (ISC)."""
 
@@ -192,6 +203,7 @@ class SipConfig:
     """Networks that may speak ISC to us; everybody else gets no answer."""
     hosts: dict[str, HostPort] = attrs.Factory(dict)
     """Fixed addresses of host names in SIP URIs, asked before DNS: ``name: host:port``."""
+    dns: DnsConfig = DnsConfig()
     answer_budget_ms: int = _bounded(1500, 50, 60000)
     """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
     on_failure: OnFailure = OnFailure.IFC

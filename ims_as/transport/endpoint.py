@@ -28,7 +28,7 @@ from ims_as.sip.transaction import (
 )
 from ims_as.sip.transaction_layer import MAX_TRANSACTIONS, TransactionUser
 from ims_as.transport.address import ListenAddress
-from ims_as.transport.resolver import Resolver
+from ims_as.transport.resolver import NameServers, Resolver
 from ims_as.transport.tcp import TcpTransport
 from ims_as.transport.udp import UdpListener
 
@@ -81,6 +81,7 @@ class Endpoint(EndpointCore):
         advertise: host and port for Via and Contact instead of the listeners' own.
         is_trusted: whether an IP address may speak to us; everybody by default.
         hosts: static names to address and port.
+        dns: whom to ask for other names; those of the system by default.
 
     Raises:
         ValueError: no listen address, or one whose transport is neither udp nor tcp.
@@ -93,6 +94,7 @@ class Endpoint(EndpointCore):
         advertise: tuple[str, int] | None = None,
         is_trusted: Callable[[str], bool] | None = None,
         hosts: Mapping[str, tuple[str, int]] | None = None,
+        dns: NameServers | None = None,
         timers: TimerConfig | None = None,
         on_wire: Callable[[WireEvent], None] | None = None,
         counters: SipCounters | None = None,
@@ -117,7 +119,7 @@ class Endpoint(EndpointCore):
             if address.transport not in ("udp", "tcp"):
                 raise ValueError(f"{address}: only udp and tcp can be listened on")
         self._listen = tuple(listen)
-        self._resolver = Resolver({} if hosts is None else hosts)
+        self._resolver = Resolver({} if hosts is None else hosts, dns)
         self._udp: dict[tuple[str, int], UdpListener] = {}
         self._tcp = TcpTransport(self, self.counters)
         self._addresses: list[ListenAddress] = []

@@ -23,7 +23,7 @@ import trio
 from ims_as.sip.flow import DEFAULT_PORTS, Destination
 from ims_as.transport.rfc3263 import SERVICE_PREFIXES, Naptr, Srv, choose_services, order_services
 
-__all__ = ["LOOK_UP_DEADLINE_S", "DnsConfig", "Resolver", "is_ip_address"]
+__all__ = ["LOOK_UP_DEADLINE_S", "NameServers", "Resolver", "is_ip_address"]
 
 LOOK_UP_DEADLINE_S: Final = 5.0
 """A name that takes longer is of no use to a call set-up (an S-CSCF waits 2 to 5 s for us)."""
@@ -42,7 +42,7 @@ def is_ip_address(host: str) -> bool:
 
 
 @attrs.frozen
-class DnsConfig:
+class NameServers:
     """Whom to ask. No servers: those of the system (``/etc/resolv.conf``).
 
     Attributes:
@@ -65,12 +65,12 @@ class Resolver:
     def __init__(
         self,
         hosts: Mapping[str, tuple[str, int]],
-        config: DnsConfig | None = None,
+        config: NameServers | None = None,
         *,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._hosts = {name.lower().rstrip("."): address for name, address in hosts.items()}
-        self._config = DnsConfig() if config is None else config
+        self._config = NameServers() if config is None else config
         self._dice = dice
         self._dns = self._make_dns()
 

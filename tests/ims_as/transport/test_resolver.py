@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from ims_as.sip.flow import Destination
-from ims_as.transport.resolver import DnsConfig, Resolver, is_ip_address
+from ims_as.transport.resolver import NameServers, Resolver, is_ip_address
 from tests.support.dns_server import dns_server
 
 
@@ -69,7 +69,7 @@ def resolve(destination: Destination, transports: Sequence[str] = BOTH, *, zone:
 
     async def main() -> list[str]:
         async with dns_server(zone, HOST) as server:
-            resolver = Resolver({"static.example": ("192.0.2.77", 5077)}, DnsConfig((server.address,), 0.5))
+            resolver = Resolver({"static.example": ("192.0.2.77", 5077)}, NameServers((server.address,), 0.5))
             try:
                 found = await resolver.look_up(destination, transports)
             except OSError as error:
@@ -126,7 +126,7 @@ def test_a_static_name_as_srv_target() -> None:
 def test_answers_are_kept_even_those_that_say_no() -> None:
     async def main() -> list[int]:
         async with dns_server(ZONE, HOST) as server:
-            resolver = Resolver({}, DnsConfig((server.address,), 0.5))
+            resolver = Resolver({}, NameServers((server.address,), 0.5))
             counts = []
             for _ in range(2):
                 await resolver.look_up(Destination("UDP", "srv.example.org", any_transport=True), BOTH)
@@ -141,7 +141,7 @@ def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
     async def main() -> float:
         async with dns_server(ZONE, HOST) as server:
             server.is_silent = True
-            resolver = Resolver({}, DnsConfig((server.address,), 0.2))
+            resolver = Resolver({}, NameServers((server.address,), 0.2))
             began = trio.current_time()
             with pytest.raises(OSError):
                 await resolver.look_up(Destination("UDP", "nobody.invalid", 5060))
@@ -154,7 +154,7 @@ def test_garbage_from_the_server_is_as_no_answer() -> None:
     async def main() -> None:
         async with dns_server(ZONE, HOST) as server:
             server.garbage = b"\x12"
-            resolver = Resolver({}, DnsConfig((server.address,), 0.2))
+            resolver = Resolver({}, NameServers((server.address,), 0.2))
             with pytest.raises(OSError):
                 await resolver.look_up(Destination("UDP", "nobody.invalid", 5060))
 
