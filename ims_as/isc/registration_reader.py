@@ -12,10 +12,10 @@ import re
 import attrs
 from lxml import etree
 
-from ims_as.isc.body import read_parts_untrusted
 from ims_as.isc.charging import read_charging_vector_untrusted
 from ims_as.isc.features import Features, read_features_untrusted
 from ims_as.isc.params import read_addresses_untrusted
+from ims_as.sip.body import read_parts_untrusted
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.message import Message, Request
 from ims_as.sip.parser import parse_message_untrusted

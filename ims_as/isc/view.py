@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ifc.model import RegistrationType, SessionCase
-from ims_as.isc.body import read_parts_untrusted
+from ims_as.sip.body import read_parts_untrusted
 from ims_as.sip.grammar import split_list
 from ims_as.sip.headers import header_key
 from ims_as.sip.message import Request

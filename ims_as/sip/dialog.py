@@ -100,7 +100,7 @@ class Dialog:
 
     @classmethod
     def from_uac(cls, request: Request, response: Response) -> Dialog:
-        """The caller's side, §12.1.2: made by a 101–299 with a To tag; a 2xx makes it anew (§13.2.2.4)."""
+        """The caller's side, §12.1.2: made by a 101–299 with a To tag; see `confirm`."""
         return cls(
             DialogId(request.call_id, request.from_tag or "", response.to_tag or ""),
             local=str(request.from_),
@@ -112,6 +112,15 @@ class Dialog:
             is_caller=True,
             state=DialogState.CONFIRMED if response.status >= 200 else DialogState.EARLY,
         )
+
+    def confirm(self, response: Response) -> None:
+        """A 2xx to the INVITE: the caller's early dialog becomes a confirmed one with its own route set (§13.2.2.4).
+
+        The sequence numbers stay: requests inside the early dialog have used some.
+        """
+        self.state = DialogState.CONFIRMED
+        self.route_set = response.record_routes[::-1]
+        self.update_target(response)
 
     def build_request(
         self,

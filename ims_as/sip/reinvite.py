@@ -1,127 +1,91 @@
-"""One outgoing re-INVITE, with the back-off of RFC 3261 §14.1 when both sides send one at a time (491)."""
+"""One outgoing re-INVITE: its ACKs, its limit, and reliable provisional responses that it may meet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
-from ims_as.sip.core import EndpointCore
-from ims_as.sip.dialog import Dialog
-from ims_as.sip.message import Request, Response
-from ims_as.sip.timers import TimerHandle
-from ims_as.sip.transaction import ClientEvent, ClientTransaction, ResponseReceived, TransactionTimeout
+from ims_as.sip.body import SDP_TYPE, sdp_of
+from ims_as.sip.message import Response
+from ims_as.sip.outgoing_offer import OutgoingOffer, glare_delay
+from ims_as.sip.reliable import read_rseq
+from ims_as.sip.transaction import ClientEvent, ResponseReceived
+
+if TYPE_CHECKING:
+    from ims_as.sip.exchange import DialogExchange
 
 __all__ = ["OutgoingReinvite", "glare_delay"]
 
-MAX_ATTEMPTS: Final = 5
-"""A peer that answers 491 so often is not in glare but in trouble."""
 ANSWER_LIMIT_S: Final = 60.0
 """A re-INVITE that only gets provisional responses is cancelled then; a person may have to agree to it."""
 
-
-class ReinviteOwner(Protocol):
-    """The session."""
-
-    dialog: Dialog | None
-
-    def build_reinvite(self, body: bytes, headers: Iterable[tuple[str, str]]) -> Request: ...
-    def can_retry_reinvite(self) -> bool: ...
-    def reinvite_done(self, status: int, response: Response | None) -> None: ...
+Header = tuple[str, str]
 
 
-def glare_delay(token: str, *, is_caller: bool) -> float:
-    """Seconds to wait after a 491, RFC 3261 §14.1, in units of 10 ms.
+class OutgoingReinvite(OutgoingOffer):
+    """Its 2xx are ACKed here, retransmissions too: at once, or when the answer to the peer's offer is known."""
 
-    Args:
-        token: random hexadecimal text.
-        is_caller: whether we chose the Call-ID: 2.1 to 4 s, else 0 to 2 s.
-    """
-    fraction = int(token[:8], 16)
-    return (210 + fraction % 191) / 100 if is_caller else (fraction % 201) / 100
+    __slots__ = ("_ack", "_needs_ack", "_rseq", "answer")
 
-
-class OutgoingReinvite:
-    """From `start` until it calls `owner.reinvite_done` once; its 2xx are ACKed here, retransmissions too."""
+    method = "INVITE"
 
     def __init__(
-        self, endpoint: EndpointCore, owner: ReinviteOwner, body: bytes, headers: Iterable[tuple[str, str]]
+        self, exchange: DialogExchange, body: bytes, headers: Iterable[Header], *, is_refresh: bool = False
     ) -> None:
-        self.body = body
-        self._headers = tuple(headers)
-        self._endpoint = endpoint
-        self._owner = owner
-        self._transaction: ClientTransaction | None = None
-        self._timer: TimerHandle | None = None
-        self._n_attempts = 0
-        self._is_done = False
-        self._cseq = 0
-
-    @property
-    def is_on_the_wire(self) -> bool:
-        """Sent and without final response; False while it backs off."""
-        return self._transaction is not None
+        super().__init__(exchange, body, headers, is_refresh=is_refresh)
+        self.answer = b""
+        """The peer's answer, when a reliable provisional response brought it."""
+        self._rseq = 0
+        self._ack: tuple[bytes, tuple[Header, ...]] = (b"", ())
+        self._needs_ack = False
 
     def start(self) -> None:
-        self._n_attempts += 1
-        request = self._owner.build_reinvite(self.body, self._headers)
-        self._cseq = request.cseq.number
-        self._transaction = self._endpoint.send_request(request, on_event=self._handler(self._cseq))
-        self._timer = self._endpoint.call_at(self._endpoint.now() + ANSWER_LIMIT_S, self._cancel)
-
-    def stop(self) -> None:
-        """The session has ended: nothing is told any more; an open transaction is cancelled, so that it ends too."""
-        self._is_done = True
-        self._stop_timer()
-        self._cancel()
-
-    def _cancel(self) -> None:
+        super().start()
         if self._transaction is not None:
-            self._endpoint.cancel(self._transaction)
+            self._rseq = 0
+            self.answer = b""
+            self._timer = self._endpoint.call_at(self._endpoint.now() + ANSWER_LIMIT_S, self._cancel)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _handler(self, cseq: int) -> Callable[[ClientEvent], None]:
-        return lambda event: self._on_event(cseq, event)
+    def send_ack(self, body: bytes, headers: Iterable[Header] = ()) -> None:
+        """The ACK with our answer; later retransmissions of the 2xx get the same."""
+        self._needs_ack = False
+        self._ack = body, tuple(headers)
+        self._send_ack(self._cseq)
 
     def _on_event(self, cseq: int, event: ClientEvent) -> None:
         response = event.response if isinstance(event, ResponseReceived) else None
         if response is not None and response.status < 200:
+            if cseq == self._cseq:
+                self._receive_provisional(response)
             return
-        is_success = response is not None and response.status < 300
-        if is_success:
-            dialog = self._owner.dialog
-            assert dialog is not None
-            if not self._is_done and cseq == self._cseq and response is not None:
-                dialog.update_target(response)
-            self._endpoint.send_ack(dialog.build_request("ACK", cseq=cseq))
-        if cseq != self._cseq or self._transaction is None:
-            return  # a 2xx retransmission
-        self._transaction = None
-        self._stop_timer()
-        if self._is_done:
-            return
-        if response is not None:
-            status = response.status
-        else:
-            status = 408 if isinstance(event, TransactionTimeout) else 503
-        if status == 491 and self._n_attempts < MAX_ATTEMPTS:
-            self._back_off()
-            return
-        self._is_done = True
-        self._owner.reinvite_done(status, response)
+        if response is not None and response.status < 300:
+            if not self._is_done and cseq == self._cseq:
+                assert self._exchange.dialog is not None
+                self._exchange.dialog.update_target(response)
+                self._needs_ack = not self.body and bool(sdp_of(response))
+            if not self._needs_ack:
+                self._send_ack(cseq)
+        self._finish(cseq, event, response)
 
-    def _back_off(self) -> None:
-        dialog = self._owner.dialog
+    @property
+    def needs_ack(self) -> bool:
+        """The 2xx holds an offer that is not answered."""
+        return self._needs_ack
+
+    def _receive_provisional(self, response: Response) -> None:
+        """Our re-INVITEs do not offer 100rel; a peer that uses it all the same must not wait in vain."""
+        rseq = read_rseq(response)
+        if rseq is None or self._rseq not in (0, rseq - 1):
+            return
+        self._rseq = rseq
+        if not self.answer and self.body:
+            self.answer = sdp_of(response)
+        self._exchange.send_prack(rseq, self._cseq)
+
+    def _send_ack(self, cseq: int) -> None:
+        dialog = self._exchange.dialog
         assert dialog is not None
-        delay = glare_delay(self._endpoint.new_tag(), is_caller=dialog.is_caller)
-        self._timer = self._endpoint.call_at(self._endpoint.now() + delay, self._retry)
-
-    def _retry(self) -> None:
-        self._timer = None
-        if self._owner.can_retry_reinvite():
-            self.start()
-        else:
-            self._back_off()  # the peer's own re-INVITE is not finished yet
+        body, headers = self._ack
+        self._endpoint.send_ack(
+            dialog.build_request("ACK", cseq=cseq, headers=headers, body=body, content_type=SDP_TYPE)
+        )

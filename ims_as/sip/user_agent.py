@@ -19,6 +19,8 @@ from ims_as.sip.header_types import parse_name_addr
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.next_hop import next_hop
+from ims_as.sip.option_tags import KNOWN_TO_SESSIONS, RELIABLE, allows, unsupported_tags
+from ims_as.sip.session_core import SessionCore
 from ims_as.sip.transaction import ServerTransaction
 
 __all__ = ["CancelOwner", "UserAgent"]
@@ -40,7 +42,9 @@ class UserAgent:
         on_invite: a new call; `accept` it, or answer the transaction otherwise.
         on_request: another request outside of dialogs.
         user_agent: for the User-Agent and Server header; "" leaves it out.
-        allow: the Allow header.
+        allow: the Allow header. With UPDATE in it, `on_event` of each session has to take `UpdateReceived`; PRACK is
+            added where it belongs.
+        supported: option tags for Supported, small letters. Those of `KNOWN_TO_SESSIONS` are looked after inside.
     """
 
     def __init__(
@@ -51,16 +55,24 @@ class UserAgent:
         on_request: RequestHandler,
         user_agent: str,
         allow: str,
+        supported: Sequence[str] = KNOWN_TO_SESSIONS,
     ) -> None:
         self.endpoint = endpoint
+        self.supported = tuple(supported)
         self.passthrough: Callable[[Request, ServerTransaction], bool] | None = None
         """In-dialog requests of no session; True when it has taken it."""
         self.on_unhandled_ack: Callable[[Request, Flow], None] | None = None
         """ACKs of no session."""
         self.on_unowned_cancel: Callable[[ServerTransaction, Request], None] | None = None
         """CANCEL of a transaction without owner; by default 487 is sent."""
+        if RELIABLE in supported and not allows([allow], "PRACK"):
+            allow = f"{allow}, PRACK"
+        self.takes_updates = allows([allow], "UPDATE")
+        """Else an UPDATE in a call is answered 405."""
         self.common_headers: tuple[tuple[str, str], ...] = (("Allow", allow),)
         """Part of every INVITE and of its responses above 100."""
+        if supported:
+            self.common_headers += (("Supported", ", ".join(supported)),)
         if user_agent:
             self.common_headers += (("User-Agent", user_agent),)
         self._on_invite = on_invite
@@ -75,7 +87,7 @@ class UserAgent:
         """Sessions that are not over, those included that wait for the response to their BYE."""
         return list(self._sessions.values())
 
-    def forget(self, session: InviteSession) -> None:
+    def forget(self, session: SessionCore) -> None:
         """For the session: nothing more will come of it."""
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
@@ -93,6 +105,11 @@ class UserAgent:
             self._usages[key] = left
         else:
             self._usages.pop(key, None)
+
+    def unsupported(self, request: Request) -> list[str]:
+        """The option tags in Require that we do not support: for a 420 with Unsupported, or for the call to go on
+        elsewhere. In-dialog requests are answered here."""
+        return unsupported_tags(request, self.supported)
 
     # ---------------------------------------------------------------- making sessions
 
@@ -188,11 +205,15 @@ class UserAgent:
         to_tag = request.to_tag
         if to_tag is not None:
             key = request.call_id, to_tag
-            if self._usages:
-                for usage in self._usages.get(key, ()):
-                    if usage.receive_request(request, transaction):
-                        return
             session = self._sessions.get(key)
+            usages = self._usages.get(key, ()) if self._usages else ()
+            if (session is not None or usages) and (unknown := self.unsupported(request)):
+                headers = [("Unsupported", ", ".join(unknown))]
+                self.endpoint.send_response(transaction, build_response(request, 420, headers=headers))
+                return
+            for usage in usages:
+                if usage.receive_request(request, transaction):
+                    return
             if session is not None:
                 session.receive_request(request, transaction)
             elif self.passthrough is None or not self.passthrough(request, transaction):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from ims_as.call.bypass import BypassTokens
 from ims_as.call.sdp_relay import SdpRelay
-from ims_as.isc.body import read_parts_untrusted
 from ims_as.isc.registration import RegistrationTable
 from ims_as.isc.registration_reader import read_service_info_untrusted
 from ims_as.isc.routing import split_route
 from ims_as.isc.served_user import determine_served_user
+from ims_as.sip.body import read_parts_untrusted
 from ims_as.sip.errors import SdpError, SipParseError
 from ims_as.sip.header_types import (
     CSeq,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import pytest
 
 from ims_as.sip.errors import LocalProtocolError
@@ -24,57 +22,8 @@ from ims_as.sip.invite_session import (
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.parser import parse_message_untrusted
 from tests.support.link import LinkNetwork, bad_link, link_pair
-from tests.support.sip_agents import OFFER, OnInvite, RecordingAgent
-
-ANSWER = OFFER.replace(b"4000", b"5000")
-
-
-def answer(agent: RecordingAgent, session: InviteSession) -> None:
-    session.answer(ANSWER)
-
-
-def ring(agent: RecordingAgent, session: InviteSession) -> None:
-    session.provisional(180)
-
-
-class Call:
-    """Alice at 10.0.0.1 calls Bob at 10.0.0.2."""
-
-    def __init__(self, on_invite: OnInvite = answer) -> None:
-        self.network, a, b = link_pair()
-        self.alice = RecordingAgent(a)
-        self.bob = RecordingAgent(b, on_invite)
-        self.caller = self.alice.call()
-
-    @property
-    def callee(self) -> InviteSession:
-        return self.bob.sessions[0]
-
-    def run(self, seconds: float) -> Call:
-        self.network.run(seconds)
-        return self
-
-    def drop(self, *names: str, until: float = 1e9) -> None:
-        """Lose messages of these kinds (``ACK``, ``200 INVITE``) up to a time."""
-
-        def fate(data: bytes, source: tuple[str, int], target: tuple[str, int]) -> Sequence[float]:
-            message = parse_message_untrusted(data)
-            name = message.method if isinstance(message, Request) else f"{message.status} {message.cseq.method}"
-            return () if name in names and self.network.clock() < until else (0.001,)
-
-        self.network.fate = fate
-
-    def finish(self) -> None:
-        """Everything must run out, with one end for each session."""
-        self.run(200)
-        self.alice.assert_one_end()
-        self.bob.assert_one_end()
-        self.network.assert_clean()
-
-    @property
-    def messages(self) -> list[str]:
-        return self.network.messages()
-
+from tests.support.sip_agents import OFFER, RecordingAgent
+from tests.support.sip_call import ANSWER, Call, answer, on, ring
 
 # ---------------------------------------------------------------- set-up and end
 
@@ -356,10 +305,6 @@ def test_two_callees_answer() -> None:
 
 
 # ---------------------------------------------------------------- re-INVITE
-
-
-def on(agent: RecordingAgent, kind: type, handler: Callable[[InviteSession, SessionEvent], object]) -> None:
-    agent.handlers[kind] = lambda session, event: handler(session, event) and None
 
 
 def test_reinvite_both_ways() -> None:

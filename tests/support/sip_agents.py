@@ -21,10 +21,13 @@ OnInvite = Callable[["RecordingAgent", InviteSession], None]
 class RecordingAgent:
     """A user agent whose sessions' events are kept in `events`; `on_invite` decides about an incoming call."""
 
-    def __init__(self, endpoint: EndpointCore, on_invite: OnInvite | None = None) -> None:
+    def __init__(self, endpoint: EndpointCore, on_invite: OnInvite | None = None, **options: object) -> None:
         self.endpoint = endpoint
         self.agent = UserAgent(
-            endpoint, on_invite=self._on_invite, on_request=self._on_request, user_agent="test", allow=ALLOW
+            endpoint,
+            on_invite=self._on_invite,
+            on_request=self._on_request,
+            **{"user_agent": "test", "allow": ALLOW, **options},  # type: ignore[arg-type]
         )
         endpoint.user = self.agent
         self.sessions: list[InviteSession] = []

@@ -1,18 +1,24 @@
-"""Bodies of several parts (RFC 5621, RFC 2046 §5.1): REGISTER and INVITE on ISC may carry them."""
+"""Bodies of messages: of one part or several (RFC 5621, RFC 2046 §5.1), and the session description among them.
+
+REGISTER and INVITE on ISC may carry several parts: SDP with location, ISUP, service information.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 import attrs
 
 from ims_as.sip.message import Message
 
-__all__ = ["MAX_PARTS", "BodyPart", "read_parts_untrusted"]
+__all__ = ["MAX_PARTS", "SDP_TYPE", "BodyPart", "read_parts_untrusted", "sdp_of"]
 
-MAX_PARTS = 8
+MAX_PARTS: Final = 8
 """A third-party REGISTER has three at most; an INVITE with SDP, location and user data has three as well."""
-MAX_BOUNDARY_CHARS = 70
+MAX_BOUNDARY_CHARS: Final = 70
 """RFC 2046 §5.1.1."""
-MAX_PART_HEADER_BYTES = 2048
+MAX_PART_HEADER_BYTES: Final = 2048
+SDP_TYPE: Final = "application/sdp"
 
 
 @attrs.frozen
@@ -20,6 +26,28 @@ class BodyPart:
     content_type: str
     """In lower case, without parameters."""
     body: bytes
+    disposition: str = ""
+    """Content-Disposition in lower case, without parameters; "" when there is none."""
+
+
+def sdp_of(message: Message) -> bytes:
+    """The session description of a message, b"" when it has none.
+
+    A body without Content-Type counts as one (§20.15 of RFC 3261 forbids it, but nothing else can be meant); of several
+    parts the first with disposition ``session`` or none (RFC 5621 §3.2; ``early-session`` is another matter, RFC 3959).
+    """
+    body = message.body
+    if not body:
+        return b""
+    content_type = message.content_type
+    if content_type is None or content_type == SDP_TYPE:
+        return body
+    if not content_type.startswith("multipart/"):
+        return b""
+    for part in read_parts_untrusted(message):
+        if part.content_type == SDP_TYPE and part.disposition in ("", "session"):
+            return part.body
+    return b""
 
 
 def read_parts_untrusted(message: Message) -> tuple[BodyPart, ...]:
@@ -28,7 +56,7 @@ def read_parts_untrusted(message: Message) -> tuple[BodyPart, ...]:
     if content_type is None or not message.body:
         return ()
     if not content_type.startswith("multipart/"):
-        return (BodyPart(content_type, message.body),)
+        return (BodyPart(content_type, message.body, _bare(message.headers.get("Content-Disposition") or "")),)
     boundary = _boundary(message.headers.get("Content-Type") or "")
     if not boundary:
         return ()
@@ -42,6 +70,10 @@ def read_parts_untrusted(message: Message) -> tuple[BodyPart, ...]:
         if part is not None:
             parts.append(part)
     return tuple(parts)
+
+
+def _bare(value: str) -> str:
+    return value.partition(";")[0].strip().lower()
 
 
 def _boundary(content_type: str) -> bytes:
@@ -63,9 +95,12 @@ def _read_part(chunk: bytes) -> BodyPart | None:
     head, separator, body = rest.partition(b"\r\n\r\n")
     if not separator or len(head) > MAX_PART_HEADER_BYTES:
         return None
-    content_type = "text/plain"
+    content_type, disposition = "text/plain", ""
     for line in head.decode("utf-8", "replace").split("\r\n"):
         name, _, value = line.partition(":")
-        if name.strip().lower() in ("content-type", "c"):
-            content_type = value.partition(";")[0].strip().lower()
-    return BodyPart(content_type, body)
+        key = name.strip().lower()
+        if key in ("content-type", "c"):
+            content_type = _bare(value)
+        elif key == "content-disposition":
+            disposition = _bare(value)
+    return BodyPart(content_type, body, disposition)

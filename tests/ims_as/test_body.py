@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ims_as.isc.body import MAX_PARTS, BodyPart, read_parts_untrusted
+from ims_as.sip.body import MAX_PARTS, BodyPart, read_parts_untrusted
 from tests.ims_as.isc_messages import build_request
 
 
