@@ -22,7 +22,10 @@ from ims_as.call.media_description import CallDescription
 from ims_as.call.media_events import MediaEvents
 from ims_as.call.profile import UserProfile
 from ims_as.call.record import CallRecord, CallState
+from ims_as.call.refer_out import start_handover
+from ims_as.call.referral import AgentMove
 from ims_as.call.transfer import Handover
+from ims_as.call.transfer_attempt import TransferAttempt
 from ims_as.config import AgentConfig
 from ims_as.errors import Result, Termination
 from ims_as.isc.identity import read_asserted_identities_untrusted
@@ -39,6 +42,7 @@ from ims_as.sip.invite_session import (
     SessionEvent,
 )
 from ims_as.sip.message import Request, build_response
+from ims_as.sip.refer import ReferReceiver
 from ims_as.sip.transaction import ServerTransaction
 
 __all__ = ["API_HANGUP", "AgentCall"]
@@ -49,6 +53,8 @@ API_HANGUP = "api"
 INBOX_SIZE = 512
 """Far above what a call produces between two turns of its task; beyond it the newest event is dropped and counted."""
 CLOSE_DEADLINE_S = 3.0
+FORMER_PARTY_S = 5.0
+"""A party that has referred the agent to another hangs up itself when it is told that this worked (RFC 5589 §5)."""
 
 
 class AgentCall:
@@ -79,7 +85,7 @@ class AgentCall:
         self.leg: MediaLeg | None = None
         self.engines: EngineChain | None = None
         self.engine_lost = False
-        self.handover: Handover | None = None
+        self.handover: TransferAttempt | None = None
         self.application_data: Mapping[str, Any] | None = None
         """For the engine, from whoever ordered the call."""
         self.join: Join | None = None
@@ -88,6 +94,8 @@ class AgentCall:
         self.offers = CallerOffers(self)
         self.digits = CallerDigits(self)
         self.dropped_events = 0
+        self._former: list[InviteSession] = []
+        self._party_request: Request | None = None
         self._requests = CallerRequests(self)
         self._media = MediaEvents(self)
         self._transaction = transaction
@@ -125,7 +133,7 @@ class AgentCall:
     @property
     def party_request(self) -> Request:
         """What is known of whom the agent talks to, as an INVITE of that party: for the leg of a handover."""
-        return self.request
+        return self.request if self._party_request is None else self._party_request
 
     def end(self, termination: Termination) -> None:
         """Records who ended the call and why; the first word counts."""
@@ -178,6 +186,8 @@ class AgentCall:
 
     def on_caller(self, session: InviteSession, event: SessionEvent) -> None:
         """Events of the caller's dialog."""
+        if self.session is not None and session is not self.session:
+            return  # a party that the agent does not talk to any more
         if isinstance(event, RequestReceived):
             self._requests.receive(event)  # it wants its answer at once
         else:
@@ -204,6 +214,8 @@ class AgentCall:
                 case "callee":
                     handover, inner = event
                     await handover.receive_callee(inner)
+                case "refer":
+                    self._start_referral(event)
                 case "retry":
                     event()
                 case "local":
@@ -222,7 +234,8 @@ class AgentCall:
             case Ended(by=by, reason=reason):
                 self.trace("decision", "ims-as", "ims-as", f"{self.party}'s dialog ended: {by}", reason)
                 if by == "remote":
-                    result = Result.TRANSFERRED if self.is_joined else Result.ANSWERED
+                    is_transferred = self.is_joined or (self.handover is not None and self.handover.is_accepted)
+                    result = Result.TRANSFERRED if is_transferred else Result.ANSWERED
                     self.end(Termination(result, self.party, "bye", None))
                 else:
                     self.end(Termination(Result.FAILED, "network", f"dialog-{by}", None))
@@ -252,10 +265,50 @@ class AgentCall:
 
     def hand_over(self, target: str, reason: str, handover_data: Any, *, by_agent: bool = True) -> None:
         """Starts calling a human for the caller; a second wish while one is under way is refused."""
-        if self.handover is not None and not self.handover.has_failed:
+        if self.handover is not None and (self.handover.is_pending or self.join is not None):
             return
-        self.handover = Handover(self, target, reason, handover_data, by_agent=by_agent)
+        start_handover(self, target, reason, handover_data, by_agent=by_agent)
+
+    def _start_referral(self, receiver: ReferReceiver) -> None:
+        if self.handover is not None and self.handover.is_pending:
+            receiver.close()
+            return
+        if self.join is None:
+            self.handover = AgentMove(self, receiver)
+        else:
+            self.handover = Handover(self, receiver.target.uri, "handed on", None, by_agent=False, referral=receiver)
         self.handover.start()
+
+    def tell_transfer(self, state: str, cause: str | None = None) -> None:
+        """Into the record, and to the engine while it is there."""
+        if self.record.transfer is not None:
+            self.record.transfer["state"] = state
+            self.record.transfer[f"{state}_at"] = self.context.wall()
+        if self.leg is not None and not self.engine_lost:
+            event = {"event": "transfer", "state": state}
+            self.leg.tell_engine(event if cause is None else {**event, "cause": cause})
+
+    def change_party(
+        self, session: InviteSession, description: CallDescription, uri: str, cause: str, *, invite: Request
+    ) -> None:
+        """The agent goes on with another party; the former one is expected to hang up, and made to after a while.
+
+        Args:
+            session, description: the dialog with the new party, and what was agreed with it.
+            uri: who that is.
+            cause: ``refer`` or ``replaces``.
+            invite: its INVITE, or what it would have been.
+        """
+        former, self.session, self.description = self.session, session, description
+        self._party_request = invite
+        self.trace("decision", "ims-as", "ims-as", f"the agent goes on with {uri}: {cause}")
+        if self.leg is not None:
+            self.leg.tell_engine({"event": "party", "uri": uri, "cause": cause})
+        if description.stream is not None:
+            self.offers.note_direction(description.stream)
+        if former is not None:
+            self._former.append(former)
+            self.post_later(0.0 if cause == "replaces" else FORMER_PARTY_S, "retry", former.bye)
 
     def handover_failed(self, cause: str, *, has_moved: bool = False) -> None:
         """The caller is left with whom it has: the agent, or whom it was joined to before; else it is told and hung up.
@@ -303,6 +356,8 @@ class AgentCall:
             self.context.endpoint.send_response(self.take_transaction(), build_response(self.request, 500))
         if self.session is not None and not self.session.is_terminated:
             self.session.bye()
+        for former in self._former:
+            former.bye()
         if self.handover is not None:
             self.handover.close()
         if self.join is not None:

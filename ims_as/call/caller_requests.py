@@ -14,6 +14,7 @@ from ims_as.call.dtmf_info import (
     build_relay_body,
     read_info_untrusted,
 )
+from ims_as.call.referral import accept_refer
 from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.invite_session import RequestReceived
 from ims_as.sip.message import Message
@@ -36,7 +37,7 @@ def recv_info(message: Message) -> list[tuple[str, str]]:
 
 
 class CallerRequests:
-    """Answers INFO at once, inside the session's callback; other requests get the session's own answer."""
+    """Answers INFO and REFER at once, inside the session's callback; the session itself answers the others."""
 
     def __init__(self, call: AgentCall) -> None:
         self._call = call
@@ -44,7 +45,14 @@ class CallerRequests:
     def receive(self, event: RequestReceived) -> None:
         """A request as it arrives."""
         call = self._call
-        if event.request.method != "INFO" or call.session is None:
+        if call.session is None:
+            return
+        if event.request.method == "REFER":
+            receiver = accept_refer(call, call.session, event)
+            if receiver is not None:
+                call.post("refer", receiver)
+            return
+        if event.request.method != "INFO":
             return
         found = read_info_untrusted(event.request)
         if isinstance(found, InfoRefusal):

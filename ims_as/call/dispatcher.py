@@ -23,7 +23,7 @@ from ims_as.sip.transaction import ServerTransaction
 
 __all__ = ["ALLOW", "Dispatcher"]
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REGISTER"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, NOTIFY, REGISTER"
 
 
 class Dispatcher:

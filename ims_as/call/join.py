@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ims_as.call.dialog_relay import DialogRelay
+from ims_as.call.referral import accept_refer
 from ims_as.call.sdp_relay import media_target
 from ims_as.errors import Result, Termination
 from ims_as.sip.errors import LocalProtocolError, SdpError
@@ -21,6 +23,7 @@ from ims_as.sip.invite_session import (
     ReinviteAnswered,
     ReinviteReceived,
     ReinviteRejected,
+    RequestReceived,
     SessionEvent,
 )
 from ims_as.sip.sdp import parse_sdp_untrusted
@@ -65,6 +68,10 @@ class Join:
         self._asking: Side | None = None
         """Whose offer waits for the other's answer."""
         self._far_is_gone = False
+        self._relays = (
+            DialogRelay(call, near.session, far.session),
+            DialogRelay(call, far.session, near.session, on_refer=self._receive_refer),
+        )
 
     async def receive(self, side: Side, event: SessionEvent) -> None:
         """An event of one of the two dialogs; the near one's end is the call's own business."""
@@ -141,6 +148,14 @@ class Join:
         elif has_moved:
             self.settle(self.far, self.near)
 
+    def _receive_refer(self, event: RequestReceived) -> None:
+        """The far party hands the near one on."""
+        receiver = accept_refer(self._call, self.far.session, event)
+        if receiver is not None:
+            self._call.post("refer", receiver)
+
     def close(self) -> None:
-        """The call is over."""
+        """The call is over, or the near party is joined to somebody else."""
+        for relay in self._relays:
+            relay.detach()
         self.far.session.bye()

@@ -14,15 +14,17 @@ description again and the agent goes on, if it is there.
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.call.join import Join, Side, same_target
 from ims_as.call.record import CallState
+from ims_as.call.referral import referral_headers
 from ims_as.call.sdp_relay import relay_untrusted
 from ims_as.call.session_data import handover_headers
+from ims_as.call.target_policy import SERVED_USER, core_route, resolve_target
+from ims_as.call.transfer_attempt import TransferAttempt
 from ims_as.config import TransferEarlyMedia
 from ims_as.isc.history_info import diversion_count
 from ims_as.sip.errors import LocalProtocolError, SdpError
@@ -39,12 +41,13 @@ from ims_as.sip.invite_session import (
 )
 from ims_as.sip.message import Response
 from ims_as.sip.offer_answer import SdpSession
+from ims_as.sip.refer import ReferReceiver
 from ims_as.sip.timers import TimerHandle
 
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
-__all__ = ["Handover", "HandoverState", "core_route", "resolve_target"]
+__all__ = ["Handover", "HandoverState"]
 
 RING_DEADLINE_S: Final = 60.0
 """A human who has not answered by then is taken as absent."""
@@ -64,37 +67,22 @@ class HandoverState(Enum):
     FAILED = "failed"
 
 
-def resolve_target(call: AgentCall, target: str, *, by_agent: bool) -> str | None:
-    """The URI to call, None when the agent may not reach it."""
-    assert call.agent is not None
-    transfer = call.agent.transfer
-    if target == "served-user":
-        return call.served.uri if not by_agent or "served-user" in transfer.allow else None
-    if target == "queue":
-        return transfer.queue if not by_agent or "queue" in transfer.allow else None
-    for pattern in transfer.allow:
-        if pattern not in ("served-user", "queue") and re.fullmatch(pattern, target):
-            return target
-    return None
-
-
-def core_route(call: AgentCall) -> str | None:
-    """The S-CSCF that sent us the call (the host of its original dialog identifier), without that identifier."""
-    if call.route.rest:
-        uri = call.route.rest[0].split("<", 1)[-1].split(">", 1)[0]
-        hostport = uri.split(":", 1)[-1].split(";", 1)[0].rsplit("@", 1)[-1]
-        transport = re.search(r";transport=\w+", uri)
-        return f"<sip:{hostport}{transport.group(0) if transport else ''};lr>"
-    if call.profile.scscf_name:
-        return f"<{call.profile.scscf_name};lr>"
-    return None
-
-
-class Handover:
+class Handover(TransferAttempt):
     """The callee's leg and the join.  Driven by the call's own inbox, so nothing in here runs concurrently."""
 
-    def __init__(self, call: AgentCall, target: str, reason: str, handover_data: Any, *, by_agent: bool) -> None:
+    def __init__(
+        self,
+        call: AgentCall,
+        target: str,
+        reason: str,
+        handover_data: Any,
+        *,
+        by_agent: bool,
+        referral: ReferReceiver | None = None,
+    ) -> None:
+        """``referral``: of the party that the caller is joined to, who wants it handed on; it names the target."""
         self._call = call
+        self._referral = referral
         self._target = target
         self._reason = reason
         self._data = handover_data
@@ -122,15 +110,6 @@ class Handover:
         return self.state is HandoverState.JOINED
 
     @property
-    def has_failed(self) -> bool:
-        return self.state is HandoverState.FAILED
-
-    @property
-    def is_pending(self) -> bool:
-        """Neither joined nor failed."""
-        return not (self.is_joined or self.has_failed)
-
-    @property
     def owns_offers(self) -> bool:
         """The caller's description is being changed by us: its own offers must wait."""
         return self.is_pending and (self.state is not HandoverState.CALLING or bool(self._caller_has))
@@ -140,7 +119,10 @@ class Handover:
     def start(self) -> None:
         """Calls the human, or fails at once."""
         call, context = self._call, self._call.context
-        uri = resolve_target(call, self._target, by_agent=self._by_agent)
+        if self._referral is not None:
+            uri: str | None = self._referral.target.uri
+        else:
+            uri = resolve_target(call, self._target, by_agent=self._by_agent)
         call.record.transfer = {
             "target": uri or self._target,
             "reason": self._reason,
@@ -150,7 +132,7 @@ class Handover:
         if uri is None:
             self._fail("target not allowed")
             return
-        diverted_to = None if self._target == "served-user" else uri
+        diverted_to = None if self._target == SERVED_USER else uri
         if diverted_to is not None and diversion_count(call.request) >= call.context.config.sip.max_diversions:
             self._fail("diverted too often")
             return
@@ -189,6 +171,7 @@ class Handover:
             *context.headers.copy_for_new_leg(call.party_request, diverted_to),
             (BYPASS_HEADER, token),
             *handover_headers(call.record.id, reason, api_base=context.api_base),
+            *(referral_headers(self._referral) if self._referral is not None else ()),
         ]
 
     def _ring_timeout(self) -> None:
@@ -201,15 +184,10 @@ class Handover:
 
     # ---------------------------------------------------------------- outcome
 
-    def _tell(self, state: str, cause: str | None = None) -> None:
-        call = self._call
-        record = call.record.transfer
-        if record is not None:
-            record["state"] = state
-            record[f"{state}_at"] = call.context.wall()
-        if call.leg is not None and not call.engine_lost:
-            event = {"event": "transfer", "state": state}
-            call.leg.tell_engine(event if cause is None else {**event, "cause": cause})
+    def _tell(self, state: str) -> None:
+        self._call.tell_transfer(state)
+        if self._referral is not None and state == "ringing":
+            self._referral.notify(180)
 
     def _abandon(self, cause: str) -> None:
         if self._callee is not None:
@@ -217,11 +195,13 @@ class Handover:
         self._fail(cause)
 
     def _fail(self, cause: str) -> None:
-        if self.has_failed:
+        if not self.is_pending:
             return
         call = self._call
-        self.state = HandoverState.FAILED
+        self.state, self.is_pending = HandoverState.FAILED, False
         self._stop_timer()
+        if self._referral is not None:
+            self._referral.notify(int(cause) if cause.isdigit() else 503)
         if call.record.transfer is not None:
             call.record.transfer |= {"state": "failed", "cause": cause, "failed_at": call.context.wall()}
         call.context.metrics.transfers.labels("failed").inc()
@@ -357,12 +337,14 @@ class Handover:
         call, callee = self._call, self._callee
         if not self.is_pending or callee is None or call.session is None:
             return
-        self.state = HandoverState.JOINED
+        self.state, self.is_pending = HandoverState.JOINED, False
         call.record.state = CallState.JOINED
         record = call.record.transfer
         assert record is not None
         record |= {"state": "joined", "joined_at": call.context.wall()}
         call.trace("decision", "ims-as", "ims-as", "caller and callee talk directly")
+        if self._referral is not None:
+            self._referral.notify(200)
         near = Side(call.party, call.session, call.description.relay_untrusted)
         far = Side("callee", callee, lambda body: relay_untrusted(body, self._to_callee).to_bytes())
         call.set_join(Join(call, near, far))
@@ -373,5 +355,7 @@ class Handover:
     def close(self) -> None:
         """The call is over: the callee's leg ends too."""
         self._stop_timer()
+        if self._referral is not None:
+            self._referral.close()
         if self._callee is not None:
             self._callee.bye()

@@ -33,6 +33,7 @@ from ims_as.transport.endpoint import Endpoint
 __all__ = ["ALICE", "BOB", "IDENTITY", "Engine", "Leg", "RtpSocket", "World", "until", "world"]
 
 ALICE, BOB = "sip:alice@ims.example.net", "sip:bob@ims.example.net"
+ALLOW = "INVITE, ACK, CANCEL, BYE, INFO, MESSAGE, NOTIFY, REFER"
 IDENTITY = "sip:ai-as.ims.example.net"
 E = TypeVar("E")
 _networks = itertools.count(1)
@@ -226,7 +227,7 @@ class World:
             hosts={"ai-as.ims.example.net": (self.as_address, 5060)},
         )
         self.agent = UserAgent(
-            self.core, on_invite=self._on_invite, on_request=self._on_request, user_agent="", allow="INVITE"
+            self.core, on_invite=self._on_invite, on_request=self._on_request, user_agent="", allow=ALLOW
         )
         self.core.user = self.agent
         self.phone: Callable[[Request, ServerTransaction], None] = self._not_expected
