@@ -138,7 +138,7 @@ def _media_windows(
 
 
 @contextmanager
-def _echo_engine(work: Path, limit_s: int) -> Iterator[None]:
+def echo_engine(work: Path, limit_s: int) -> Iterator[None]:
     generator = LoadGenerator(1, work, limit=limit_s, rate=16000)
     try:
         yield
@@ -168,7 +168,7 @@ def setup(rate: float, *, seconds: float, work: Path) -> dict[str, Any]:
     peers = f'diameter.peers=[{{"address":"tcp:{HSS_HOST}:{HSS_PORT}"}}]'
     user = f"sip:ai@{AS_HOST}:{AS_PORT}"
     with (
-        _echo_engine(work, int(seconds + 60)),
+        echo_engine(work, int(seconds + 60)),
         running_hss(work, user),
         running_server(work, ENGINE_URL, peers) as server,
     ):
@@ -203,7 +203,7 @@ def _quantiles(times: list[float]) -> dict[str, float]:
 def rate(calls_per_s: float, *, seconds: float, work: Path) -> dict[str, Any]:
     """CPU of a whole answered call (INVITE, engine connected, 200, ACK, 100 ms, BYE)."""
     calls = int(calls_per_s * seconds)
-    with _echo_engine(work, int(seconds + 60)), running_server(work, ENGINE_URL) as server:
+    with echo_engine(work, int(seconds + 60)), running_server(work, ENGINE_URL) as server:
         run_sipp(work, 20, 20, 100)
         before = session_cpu_s(server.sid)
         run_sipp(work, calls, calls_per_s, 100)
@@ -234,7 +234,7 @@ def row(calls: int, *, work: Path) -> dict[str, Any]:
             "legs": sum(value for name, value in metrics.items() if name.startswith("ims_as_media_worker_legs")),
         }
 
-    with _echo_engine(work, int(calls / 50 + 120)), running_server(work, ENGINE_URL) as server:
+    with echo_engine(work, int(calls / 50 + 120)), running_server(work, ENGINE_URL) as server:
         run_sipp(work, 1200, 100, 100)  # fills the rings of ended calls, so that what grows after is a leak
         time.sleep(33)  # transactions live 32 s
         before = look(server)

@@ -42,6 +42,7 @@ from ims_as.call.record import CallDirectory
 from ims_as.charging.cdr import CdrWriter
 from ims_as.config import Config
 from ims_as.defence.gate import AdmissionGate
+from ims_as.defence.overload import LoadMonitor
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
@@ -53,6 +54,7 @@ from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint, WireEvent
+from ims_as.transport.load_probe import watch_load
 from ims_as.transport.resolver import NameServers
 
 __all__ = ["Application", "serve"]
@@ -110,6 +112,7 @@ class Application:
             on_refusals=lambda reason, count: self.log.event("ADMISSION_REJECTED", reason=reason, count=count),
             retry_after_s=config.limits.retry_after_s,
         )
+        self.gate.options_in_overload = config.limits.options_in_overload
         self.endpoint.gate = self.gate
         self._bridge = MetricsBridge(
             self.metrics, self.endpoint, self.node, self.sh, self.media, self.context.registrations, self.gate
@@ -175,7 +178,11 @@ class Application:
             log=self.log,
             traces=TraceStore(CallContext.wall),
             directory=CallDirectory(),
-            admission=Admission(config.limits.calls, config.limits.calls_per_second),
+            admission=Admission(
+                config.limits.calls,
+                config.limits.calls_per_second,
+                load=LoadMonitor(config.limits.latency_target_ms / 1000),
+            ),
             engines=EngineHealth(),
             bypass=BypassTokens(key),
             write_cdr=self.cdr.write_call,
@@ -218,6 +225,15 @@ class Application:
             host, port = event.flow.remote[:2]
             record.trace.add_message(event.direction, f"{host}:{port}", event.data, at=event.at)
 
+    def _on_load(self, wait_s: float, now: float) -> None:
+        load = self.context.admission.load
+        before = load.is_overloaded
+        load.observe(wait_s, now=now)
+        if load.is_overloaded != before:
+            entry = "OVERLOAD_STARTED" if load.is_overloaded else "OVERLOAD_ENDED"
+            self.log.event(entry, wait_ms=round(wait_s * 1000), calls_per_second=load.limit)
+        self.gate.log.flush(now)
+
     async def _on_diameter_request(self, message: Message, peer: str) -> Message:
         assert self.sh is not None
         return self.sh.receive_push(message)
@@ -240,6 +256,7 @@ class Application:
                 self.context.tasks = calls
                 await parts.start(self.endpoint.run)
                 parts.start_soon(self._watch_signals)
+                parts.start_soon(watch_load, self.endpoint.oldest_wait_s, self._on_load)
                 self.log.event("SERVER_STARTED", listen=[str(address) for address in self.endpoint.addresses])
                 task_status.started(self)
                 await self._stop.wait()

@@ -59,6 +59,9 @@ class MetricsBridge:
         metrics = self.metrics
         for reason, count in self.endpoint.counters.refusals.items():
             metrics.follow(metrics.sip_refused, count, reason)
+        load = self.gate.admission.load
+        metrics.work_wait_seconds.set(load.wait_s)
+        metrics.admission_limit.set(load.limit or 0.0)
         for reason, count in self.gate.refused.items():
             metrics.follow(metrics.admission_rejected, count, reason)
             metrics.follow(metrics.calls, count, Result.REJECTED.value, f"overload-{reason}")

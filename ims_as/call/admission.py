@@ -1,4 +1,4 @@
-"""Who gets in: the limits on calls held and on calls per second, and drain (failure doctrine F4).
+"""Who gets in: drain, the limits on calls held and on calls per second, and the measured load (failure doctrine F4).
 
 ``refusal`` is asked by the gate before any work is done, ``hold`` is told of each call that is made.  Emergency and
 priority calls and in-dialog requests are never counted here.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import attrs
 
+from ims_as.defence.overload import LoadMonitor
+
 __all__ = ["Admission"]
 
 
 @attrs.define
 class Admission:
-    """A cap on calls held and a token bucket on new ones.  ``now``: monotonic seconds."""
+    """A cap on calls held, a token bucket on new ones, and what the load allows.  ``now``: monotonic seconds."""
 
     max_calls: int
     calls_per_second: float
     held: int = 0
     draining: bool = False
+    load: LoadMonitor = attrs.Factory(lambda: LoadMonitor(0.0))
     _tokens: float = 0.0
     _filled_at: float | None = None
 
@@ -29,12 +32,15 @@ class Admission:
         if self.held >= self.max_calls:
             return "calls"
         self._fill(now)
-        return "rate" if self._tokens < 1.0 else None
+        if self._tokens < 1.0:
+            return "rate"
+        return "latency" if self.load.refuses(now=now) else None
 
     def hold(self, *, now: float) -> None:
         """A call is there, until ``release``."""
         self._fill(now)
         self._tokens = max(0.0, self._tokens - 1.0)
+        self.load.take()
         self.held += 1
 
     def admit(self, *, now: float) -> str | None:

@@ -42,19 +42,24 @@ class AdmissionGate:
         retry_after_s: int,
     ) -> None:
         self.retry_after_s = retry_after_s
+        self.options_in_overload = True
+        """Whether OPTIONS is let in while calls are refused for load."""
         self.refused: Counter[str] = Counter()
         """INVITEs by reason."""
         self.log = RefusalLog(on_refusals)
-        self._admission = admission
+        self.admission = admission
         self._clock = clock
         self._is_exempt = is_exempt
         self._refusals: dict[tuple[str, int], Refusal] = {}
 
     def __call__(self, request: Request, flow: Flow) -> Refusal | None:
-        if request.method != "INVITE":
+        method = request.method
+        if method != "INVITE":
+            if method == "OPTIONS" and not self.options_in_overload and self.admission.load.is_overloaded:
+                return self._refusal("latency")
             return None
         now = self._clock()
-        reason = self._admission.refusal(now=now)
+        reason = self.admission.refusal(now=now)
         if reason is None or self._is_exempt(request):
             return None
         self.refused[reason] += 1

@@ -126,6 +126,10 @@ class Metrics:
         self.admission_rejected = self._counters(
             "admission_rejected", "INVITEs refused before any work was done, by reason.", "reason"
         )
+        self.work_wait_seconds = self._gauge("work_wait_seconds", "How long work waits before it is done, now.")
+        self.admission_limit = self._gauge(
+            "admission_calls_per_second_limit", "Calls per second that the load allows; 0: no limit for now."
+        )
 
         # engines
         self.ttfb_seconds = self._histogram(

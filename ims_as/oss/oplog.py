@@ -247,6 +247,15 @@ CATALOGUE: Mapping[str, Entry] = _catalogue(
         "503 with Retry-After; emergency and calls in progress pass.",
         "Add nodes or raise the limit.",
     ),
+    Entry(
+        "OVERLOAD_STARTED",
+        _W,
+        "More work comes than can be done in time",
+        "Too many calls, or the machine is busy otherwise; work has waited `wait_ms`.",
+        "So many calls per second as given are taken, the rest gets 503 with Retry-After.",
+        "Add nodes if it comes again; see `limits.latency_target_ms`.",
+    ),
+    Entry("OVERLOAD_ENDED", _I, "All work is done in time again", "Less comes.", "All calls are taken.", _NONE),
     # records and API
     Entry(
         "CDR_WRITE_FAILED",

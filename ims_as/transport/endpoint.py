@@ -137,6 +137,10 @@ class Endpoint(EndpointCore):
     def n_connections(self) -> int:
         return len(self._tcp)
 
+    def oldest_wait_s(self) -> float:
+        """How long the oldest datagram that was not read yet has been here, seconds."""
+        return max((listener.oldest_wait_s() for listener in self._udp.values()), default=0.0)
+
     async def run(self, task_status: trio.TaskStatus[Endpoint] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, then serve until cancelled; then all sockets are closed. `task_status` gets the endpoint.
 

@@ -5,7 +5,10 @@ Plain non-blocking calls on the socket, since a trio socket call costs 14 µs an
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +24,11 @@ DATAGRAMS_PER_WAKE_UP: Final = 64
 MAX_DATAGRAM_BYTES: Final = 65_535
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
 """Asked from the kernel: a second's worth of signalling at full load, for the stalls of a busy machine."""
+_SO_TIMESTAMPNS: Final = 35
+"""Linux: the kernel notes when each datagram came. The standard library has no name for it."""
+_TIMESPEC: Final = struct.Struct("@qq")
+MAX_PLAUSIBLE_AGE_S: Final = 60.0
+"""A greater age is a clock that was set."""
 
 
 class UdpListener:
@@ -39,6 +47,8 @@ class UdpListener:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             if family == socket.AF_INET6:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            with contextlib.suppress(OSError):  # not on this system: `oldest_wait_s` then knows nothing
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._socket.bind((host, port))
         except OSError:
             self._socket.close()
@@ -57,6 +67,19 @@ class UdpListener:
         except OSError as error:
             return error.strerror or "cannot send"
         return None
+
+    def oldest_wait_s(self) -> float:
+        """How long the datagram that is read next has been here, 0.0 when there is none; it stays where it is."""
+        try:
+            _, ancillary, _, _ = self._socket.recvmsg(1, socket.CMSG_SPACE(_TIMESPEC.size), socket.MSG_PEEK)
+        except OSError:  # nothing there, or a pending ICMP error
+            return 0.0
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
+                age = time.time() - seconds - nanoseconds / 1e9
+                return age if 0.0 < age < MAX_PLAUSIBLE_AGE_S else 0.0
+        return 0.0
 
     async def serve(self, receive_untrusted: Callable[[bytes, Flow], None]) -> None:
         """Read until cancelled. `receive_untrusted` must not raise."""

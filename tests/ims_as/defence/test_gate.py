@@ -7,6 +7,7 @@ import pytest
 from ims_as.call.admission import Admission
 from ims_as.call.passthrough import exempt_reason
 from ims_as.defence.gate import AdmissionGate
+from ims_as.defence.overload import LoadMonitor
 from ims_as.sip.flow import Flow
 from tests.support.manual_clock import ManualClock
 from tests.support.sip_messages import build_request
@@ -63,3 +64,24 @@ def test_emergency_and_priority_come_in_at_any_load(uri: str, headers: tuple[tup
 def test_other_methods_are_not_calls() -> None:
     fixture = Fixture(draining=True)
     assert [fixture.ask(method) for method in ("OPTIONS", "REGISTER", "MESSAGE")] == [None] * 3
+
+
+def overload(fixture: Fixture) -> None:
+    load = fixture.admission.load
+    while not load.is_overloaded:
+        fixture.clock.advance(0.05)
+        load.observe(1.0, now=fixture.clock())
+
+
+def test_calls_are_refused_for_load_and_options_only_when_configured() -> None:
+    fixture = Fixture(load=LoadMonitor(0.05), max_calls=100)
+    assert fixture.ask() is None
+    overload(fixture)
+    assert fixture.ask() == "latency"
+    assert fixture.ask("OPTIONS") is None
+    fixture.gate.options_in_overload = False
+    assert fixture.ask("OPTIONS") == "latency"
+    assert fixture.ask("REGISTER") is None
+    assert fixture.gate.refused == {"latency": 1}
+    fixture.clock.advance(1.1)
+    assert fixture.ask() is None  # some always get in
