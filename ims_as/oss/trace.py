@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import attrs
 
@@ -67,6 +67,21 @@ class TraceEvent:
             raise ValueError(f"not a trace event: {error}") from error
 
 
+class _Message(NamedTuple):
+    """A SIP message as it passed the wire: made into an event when somebody looks, which for most calls nobody does."""
+
+    at: float
+    direction: str
+    peer: str
+    wire: bytes
+
+    def as_event(self) -> TraceEvent:
+        text = self.wire[:MAX_TEXT_CHARS].decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        peer = self.peer[:MAX_ACTOR_CHARS]
+        source, target = (peer, "ims-as") if self.direction == "in" else ("ims-as", peer)
+        return TraceEvent(self.at, "sip", source, target, _message_label(text)[:MAX_LABEL_CHARS], _cut_text(text))
+
+
 @attrs.define(eq=False)
 class CallTrace:
     """The trail of one call; the oldest events after the first few give way when it is full."""
@@ -76,8 +91,8 @@ class CallTrace:
     sip_call_id: str
     """Call-ID of the caller's leg."""
     _clock: Callable[[], float]
-    _head: list[TraceEvent] = attrs.Factory(list)
-    _ring: deque[TraceEvent] = attrs.Factory(lambda: deque(maxlen=MAX_EVENTS - MAX_EVENTS // 4))
+    _head: list[TraceEvent | _Message] = attrs.Factory(list)
+    _ring: deque[TraceEvent | _Message] = attrs.Factory(lambda: deque(maxlen=MAX_EVENTS - MAX_EVENTS // 4))
     dropped: int = 0
     """Events that gave way."""
 
@@ -91,28 +106,34 @@ class CallTrace:
             source[:MAX_ACTOR_CHARS],
             target[:MAX_ACTOR_CHARS],
             label[:MAX_LABEL_CHARS],
-            text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + f"\n… ({len(text)} characters)",
+            _cut_text(text),
         )
+        self._keep(event)
+        return event
+
+    def add_message(self, direction: str, peer: str, wire: bytes, *, at: float | None = None) -> None:
+        """Notes a SIP message as it was on the wire; ``direction`` is ``in`` or ``out``, ``peer`` the other actor."""
+        self._keep(_Message(self._clock() if at is None else at, direction, peer, wire))
+
+    def _keep(self, event: TraceEvent | _Message) -> None:
         # the beginning explains a call better than any later part: a quarter of the room is the beginning's
         if len(self._head) < MAX_EVENTS // 4:
             self._head.append(event)
         else:
             self.dropped += len(self._ring) == self._ring.maxlen
             self._ring.append(event)
-        return event
-
-    def add_message(self, direction: str, peer: str, wire: bytes, *, at: float | None = None) -> TraceEvent:
-        """Notes a SIP message as it was on the wire; ``direction`` is ``in`` or ``out``, ``peer`` the other actor."""
-        text = wire[:MAX_TEXT_CHARS].decode("utf-8", "backslashreplace").replace("\r\n", "\n")
-        source, target = (peer, "ims-as") if direction == "in" else ("ims-as", peer)
-        return self.add("sip", source, target, _message_label(text), text=text, at=at)
 
     def events(self) -> list[TraceEvent]:
         """In order of time; events of equal time in the order of arrival."""
-        return sorted([*self._head, *self._ring], key=lambda event: event.at)
+        kept = sorted([*self._head, *self._ring], key=lambda event: event.at)
+        return [event.as_event() if isinstance(event, _Message) else event for event in kept]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         return [event.as_dict() for event in self.events()]
+
+
+def _cut_text(text: str) -> str:
+    return text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + f"\n… ({len(text)} characters)"
 
 
 def _message_label(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import attrs
 
@@ -46,9 +46,8 @@ CONNECTION_GONE: Final = "connection gone"
 """What `_transmit_bytes` says when the flow's connection no longer exists."""
 
 
-@attrs.frozen(slots=True)
-class WireEvent:
-    """One message as it passed the wire."""
+class WireEvent(NamedTuple):
+    """One message as it passed the wire (a plain tuple: one is made for each)."""
 
     at: float
     """Wall clock, seconds since the epoch."""

@@ -146,6 +146,11 @@ class Headers:
         self.typed.pop(key, None)
         return items
 
+    @property
+    def text(self) -> str:
+        """The lines as they came, joined by CRLF; "" once one has been changed, or when they were made here."""
+        return self._text
+
     def items(self) -> list[tuple[str, str]]:
         """All lines as (name as spelt, value), a new list."""
         return list(self.lines())

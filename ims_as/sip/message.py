@@ -24,7 +24,7 @@ from ims_as.sip.header_types import (
 )
 from ims_as.sip.headers import Headers
 from ims_as.sip.uri import Uri, parse_uri
-from ims_as.sip.writer import write_message
+from ims_as.sip.writer import write_message, write_text
 
 __all__ = [
     "DEFAULT_MAX_FORWARDS",
@@ -203,7 +203,10 @@ class Message:
         Raises:
             LocalProtocolError: CR, LF or NUL in the start line or a header.
         """
-        return write_message(self.start_line(), self.headers.lines(), self.body)
+        headers = self.headers
+        if headers.text and headers.get("content-length") == str(len(self.body)):
+            return write_text(self.start_line(), headers.text, self.body)
+        return write_message(self.start_line(), headers.lines(), self.body)
 
 
 class Request(Message):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ims_as.sip.errors import LocalProtocolError
 
-__all__ = ["write_message"]
+__all__ = ["write_message", "write_text"]
 
 
 def write_message(start_line: str, items: Iterable[tuple[str, str]], body: bytes) -> bytes:
@@ -31,6 +31,13 @@ def write_message(start_line: str, items: Iterable[tuple[str, str]], body: bytes
         raise LocalProtocolError("line end or NUL inside a header")
     # bytes of a peer that are not UTF-8 came in as surrogates and go out as they were
     return head.encode("utf-8", "surrogateescape") + body
+
+
+def write_text(start_line: str, text: str, body: bytes) -> bytes:
+    """The same from lines that a parser has checked, Content-Length included; raises LocalProtocolError."""
+    if "\n" in start_line or "\r" in start_line or "\0" in start_line:
+        raise LocalProtocolError("line end or NUL inside the start line")
+    return f"{start_line}\r\n{text}\r\n\r\n".encode("utf-8", "surrogateescape") + body
 
 
 def _lines_with_length(items: list[tuple[str, str]], length: int) -> list[str]:

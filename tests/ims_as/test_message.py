@@ -5,6 +5,7 @@ import pytest
 from ims_as.sip.errors import LocalProtocolError, SipParseError
 from ims_as.sip.header_types import CSeq
 from ims_as.sip.message import REASONS, Message, Request, Response, build_ack, build_cancel, build_response
+from ims_as.sip.parser import parse_message_untrusted
 
 
 def invite(**changes: str) -> Request:
@@ -160,3 +161,19 @@ def test_cancel():
     assert cancel.start_line() == "CANCEL sip:bob@h SIP/2.0"
     assert (cancel.headers.get("To"), str(cancel.cseq)) == ("<sip:bob@h>", "7 CANCEL")
     assert [via.branch for via in cancel.vias] == ["z9hG4bK1"]
+
+
+def test_untouched_lines_go_out_as_they_came_and_the_length_is_always_right():
+    lines = b"v:SIP/2.0/UDP h\r\nf: <sip:a>\r\nt: <sip:b>\r\ni:c\r\nCSeq:1 OPTIONS\r\nl:  2"
+    data = b"OPTIONS sip:h SIP/2.0\r\n" + lines + b"\r\n\r\n12"
+    message = parse_message_untrusted(data)
+    assert message.to_bytes() == data
+    message.body = b"123"
+    assert message.to_bytes().endswith(b"\r\nl: 3\r\n\r\n123")
+    message = parse_message_untrusted(data.replace(b"\r\nl:  2", b""))
+    assert message.to_bytes().endswith(b"CSeq: 1 OPTIONS\r\nContent-Length: 2\r\n\r\n12")
+    message = parse_message_untrusted(data)
+    assert isinstance(message, Request)
+    message.uri = "sip:x\r\nX: y"
+    with pytest.raises(LocalProtocolError):
+        message.to_bytes()

@@ -55,8 +55,11 @@ def test_there_are_vectors():
 def test_real_messages_survive(path):
     data = path.read_bytes()
     message = parse_message_untrusted(data)
-    # the one thing that is not kept is white space around a value
-    assert message.to_bytes() == re.sub(rb"(?m)^Content-Length: +", b"Content-Length: ", data, count=1)
+    assert message.to_bytes() == data
+    message.headers.add("X", "1")
+    # once lines are changed, white space around values is not kept
+    expected = re.sub(rb"(?m)^Content-Length: +", b"Content-Length: ", data, count=1)
+    assert message.to_bytes() == expected.replace(b"\r\n\r\n", b"\r\nX: 1\r\n\r\n", 1)
     assert (message.via.transport, bool(message.call_id), bool(message.from_tag)) == ("UDP", True, True)
 
 
@@ -91,7 +94,7 @@ def test_order_spelling_and_unknown_headers_survive():
         b"OPTIONS sip:b@h SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bK1\r\nX-a: 1\r\nfRoM: <sip:a@h>;tag=1\r\n"
         b"t: <sip:b@h>\r\ni: c\r\nX-a:\r\nCSEQ: 1 OPTIONS\r\nx-A: Andr\xe9, ;;,\r\nl: 2\r\n\r\nhi"
     )
-    assert parse_message_untrusted(data).to_bytes() == data.replace(b"X-a:\r", b"X-a: \r")
+    assert parse_message_untrusted(data).to_bytes() == data
 
 
 def test_folded_lines():

@@ -46,12 +46,20 @@ def test_full_trace_keeps_the_beginning_and_the_end() -> None:
 
 def test_message_is_kept_as_text_and_named_by_its_first_line() -> None:
     trace = CallTrace("c", "", Clock())
-    assert trace.add_message("in", "s-cscf", INVITE).label == "INVITE (SDP)"
-    event = trace.add_message("out", "s-cscf", b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\n\r\n\xff")
+    trace.add_message("in", "s-cscf", INVITE)
+    trace.add_message("out", "s-cscf", b"SIP/2.0 200 OK\r\nCSeq: 1 INVITE\r\n\r\n\xff")
+    trace.add_message("in", "x", b"")
+    trace.add_message("in", "x", b"SIP/2.0 200 OK\r\nCSeq:\r\nCSeq: 5\r\n\r\n", at=2e9)
+    trace.add_message("in", "p" * 100, b"x" * 100_000, at=3e9)
+    invite, event, empty, ok, long = trace.events()
+    assert (invite.source, invite.target, invite.label) == ("s-cscf", "ims-as", "INVITE (SDP)")
     assert (event.source, event.target, event.label) == ("ims-as", "s-cscf", "200 OK · INVITE")
     assert "\\xff" in event.text
-    assert trace.add_message("in", "x", b"").label == ""
-    assert trace.add_message("in", "x", b"SIP/2.0 200 OK\r\nCSeq:\r\nCSeq: 5\r\n\r\n").label == "200 OK"
+    assert empty.label == ""
+    assert (ok.label, ok.at) == ("200 OK", 2e9)
+    assert len(long.source) < 50
+    assert len(long.label) == 200
+    assert len(long.text) < MAX_TEXT_CHARS + 50
 
 
 def test_long_texts_are_cut() -> None:
