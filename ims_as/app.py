@@ -36,6 +36,7 @@ from ims_as.call.bypass import BypassTokens
 from ims_as.call.context import CallContext
 from ims_as.call.dispatcher import ALLOW, Dispatcher
 from ims_as.call.engine_health import EngineHealth
+from ims_as.call.other_requests import supported_tags
 from ims_as.call.placement import CallPlacer
 from ims_as.call.probe import keep_probing
 from ims_as.call.profile import host_of
@@ -45,6 +46,8 @@ from ims_as.config import Config
 from ims_as.defence.gate import AdmissionGate
 from ims_as.defence.overload import LoadMonitor
 from ims_as.isc.header_policy import HeaderPolicy
+from ims_as.isc.peer_presets import PRESETS
+from ims_as.isc.peer_rules import PeerRules
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
 from ims_as.media_client import MediaPool
@@ -201,6 +204,10 @@ class Application:
                 identity=config.identity,
                 own_ioi=context.headers.own_ioi,
                 wall=context.wall,
+            )
+        if config.sip.peers:
+            self.endpoint.normaliser = PeerRules(
+                config.sip.peers, presets=PRESETS, supported=supported_tags(user_agent.common_headers)
             )
         self.dispatcher = Dispatcher(context)
         self.placer = CallPlacer(context, self.dispatcher.start)

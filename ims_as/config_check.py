@@ -21,6 +21,7 @@ from ims_as.config_model import (
     MediaMode,
 )
 from ims_as.errors import Problem
+from ims_as.isc.peer_rules import rule_problems
 
 __all__ = ["check_config"]
 
@@ -109,6 +110,13 @@ def _pattern_problem(pattern: str) -> str | None:
     return None
 
 
+def _check_peers(config: Config) -> Iterator[tuple[str, str]]:
+    for index, peer in enumerate(config.sip.peers):
+        for number, rule in enumerate(peer.rules):
+            for field, problem in rule_problems(rule):
+                yield f"sip.peers[{index}].rules[{number}].{field}", problem
+
+
 def _check_transports(config: Config) -> Iterator[tuple[str, str]]:
     for index, address in enumerate(config.sip.listen):
         if address.transport not in SIP_TRANSPORTS:
@@ -133,7 +141,7 @@ def check_config(config: Config) -> tuple[list[Problem], list[Problem]]:
     """Checks what single values cannot know; returns problems and warnings."""
     problems = [
         Problem(path, text)
-        for check in (_check_uris, _check_agents, _check_routing, _check_transports)
+        for check in (_check_uris, _check_agents, _check_routing, _check_peers, _check_transports)
         for path, text in check(config)
     ]
     problems += [Problem(path, text) for path, text in _check_media(config.media)]

@@ -41,6 +41,8 @@ __all__ = [
     "OnFailure",
     "OutboundConfig",
     "PeerAddress",
+    "PeerConfig",
+    "PeerRule",
     "PortRange",
     "RoutingRule",
     "Secret",
@@ -59,6 +61,21 @@ MATCH_FIELDS = ("request_uri", "from", "to", "served_user", "session_case")
 """What a routing rule can look at; each value is a regular expression that must be found in it."""
 TRANSFER_TARGETS = ("served-user", "queue")
 """Words in ``transfer.allow``; every other entry there is a regular expression for URIs."""
+PEER_ACTIONS = (
+    "set",
+    "remove",
+    "rename",
+    "numbers",
+    "preferred-to-asserted",
+    "remote-party-to-asserted",
+    "from-to-asserted",
+    "diversion-to-history",
+    "drop-unknown-require",
+    "one-served-user",
+)
+"""What a rule of ``sip.peers`` can do."""
+PEER_PRESETS = ("kamailio", "asterisk", "freeswitch", "cisco-cube", "oracle-sbc", "generic-pbx")
+"""Rules for makes of peers."""
 SAMPLE_RATES_HZ = (8000, 16000, 24000, 48000)
 
 
@@ -189,6 +206,44 @@ class DnsConfig:
 
 
 @attrs.frozen
+class PeerRule:
+    """One step of header normalisation; see docs/peers.md."""
+
+    do: str = _one_of(attrs.NOTHING, PEER_ACTIONS)
+    """What to do."""
+    direction: str = _one_of("in", ("in", "out", "both"))
+    """``in``: requests from the peer; ``out``: requests to it."""
+    methods: tuple[str, ...] = ()
+    """Methods that it is for; none: all."""
+    header: str | None = None
+    """For ``set``, ``remove`` and ``rename``."""
+    value: str | None = None
+    """For ``set``."""
+    to: str | None = None
+    """For ``rename``: the new name."""
+    international_prefix: str | None = "00"
+    """For ``numbers``: what the peer dials for "+"; null: nothing stands for it."""
+    national_prefix: str | None = None
+    """For ``numbers``: what the peer dials before a number of its own country, such as ``0``."""
+    country: str | None = None
+    """For ``numbers``: country code that ``national_prefix`` stands for, such as ``49``."""
+    user_phone: bool = False
+    """For ``numbers``: add ``user=phone`` to SIP URIs with a global number."""
+
+
+@attrs.frozen
+class PeerConfig:
+    """A peer whose requests need normalisation."""
+
+    match: IPv4Network | IPv6Network
+    """Its network; the first entry that holds an address counts."""
+    preset: str | None = _one_of(None, (None, *PEER_PRESETS))
+    """Rules for a make, applied before ``rules``."""
+    rules: tuple[PeerRule, ...] = ()
+    """In order; each sees what the one before has left."""
+
+
+@attrs.frozen
 class SipConfig:
     """SIP towards the S-CSCF (ISC)."""
 
@@ -212,6 +267,8 @@ class SipConfig:
     """Our inter-operator identifier of type 3 (P-Charging-Vector); none: ``Type 3`` and the host of ``identity``."""
     max_diversions: int = _bounded(5, 0, 100)
     """A call that was diverted so often (History-Info, Diversion) is handed over to nobody but the served user."""
+    peers: tuple[PeerConfig, ...] = ()
+    """Header normalisation for peers that write SIP in their own way."""
     reg_event: bool = False
     """Subscribe to the registration state (RFC 3680) of each user whom a third-party REGISTER names."""
     bypass_key: Secret | None = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import attrs
 
@@ -30,7 +30,7 @@ from ims_as.sip.transaction import ClientEvent, ClientTransaction, ServerTransac
 from ims_as.sip.transaction_layer import BRANCH_COOKIE, MAX_TRANSACTIONS, TransactionLayer, TransactionUser
 from ims_as.sip.uri import SipUri
 
-__all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "Targets", "WireEvent"]
+__all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "RequestNormaliser", "Targets", "WireEvent"]
 
 MAX_GUARD_SAMPLES: Final = 8
 """Messages kept that met a bug: enough to see more than one, and bounded by the size of a message."""
@@ -74,6 +74,13 @@ class EndpointStats:
         return not (self.client_transactions or self.server_transactions or self.timers or self.dialogs)
 
 
+class RequestNormaliser(Protocol):
+    """What `EndpointCore.normaliser` is."""
+
+    def incoming(self, request: Request, host: str) -> None: ...
+    def outgoing(self, request: Request, host: str) -> None: ...
+
+
 class EndpointCore(ABC):
     """Transactions, tokens, Via, next hop, trust and the guard. Subclasses bring the network.
 
@@ -105,6 +112,8 @@ class EndpointCore(ABC):
         self.guard_samples: deque[bytes] = deque(maxlen=MAX_GUARD_SAMPLES)
         self.dialog_gauges: list[Callable[[], int]] = []
         """Users of the endpoint that hold dialogs add their count here, for `stats`."""
+        self.normaliser: RequestNormaliser | None = None
+        """Changes requests from and to certain peers in place."""
         self._wall_clock = wall_clock
         self._token = token
         self._is_trusted = is_trusted
@@ -354,6 +363,8 @@ class EndpointCore(ABC):
         return self._listener(there.transport, there.local[0] if isinstance(there, Flow) else there.host)
 
     def _add_via(self, request: Request, flow: Flow, branch: str) -> None:
+        if self.normaliser is not None:
+            self.normaliser.outgoing(request, flow.remote[0])
         host, port = self._sent_by(flow)
         # rport: our port may be mapped on the way (RFC 3581)
         via = f"SIP/2.0/{flow.transport} {format_host(host)}:{port};branch={branch};rport"
@@ -463,6 +474,8 @@ class EndpointCore(ABC):
         method = message.method
         self.counters.requests_in[method if method in METHODS else "other"] += 1
         self._mark_source(message, flow)
+        if self.normaliser is not None:
+            self.normaliser.incoming(message, flow.remote[0])
         self._layer.receive_request(message, flow)
 
     def _mark_source(self, request: Request, flow: Flow) -> None:

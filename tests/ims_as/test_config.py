@@ -288,6 +288,23 @@ def test_shown_configuration_can_be_loaded_again() -> None:
     assert parse_config(render_config(config), environ={})[0] == config
 
 
+def test_peer_rules_are_checked_and_shown() -> None:
+    rule = '{"do":"numbers","country":"49","national_prefix":"0"}'
+    config = load_config(
+        None, overrides=[f'sip.peers=[{{"match":"192.0.2.0/24","preset":"asterisk","rules":[{rule}]}}]'], environ={}
+    )
+    [peer] = config.sip.peers
+    assert (str(peer.match), peer.preset, peer.rules[0].country) == ("192.0.2.0/24", "asterisk", "49")
+    assert parse_config(render_config(config), environ={})[0] == config
+    for wrong, path in (
+        ('{"do":"set","header":"Via","value":"x"}', "sip.peers[0].rules[0].header"),
+        ('{"do":"sing"}', "sip.peers[0].rules[0].do"),
+        ('{"do":"numbers","national_prefix":"0"}', "sip.peers[0].rules[0].country"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(path)):
+            load_config(None, overrides=[f'sip.peers=[{{"match":"::/0","rules":[{wrong}]}}]'], environ={})
+
+
 def test_routing_rule_matches_when_every_pattern_is_found() -> None:
     rule = RoutingRule("a", {"request_uri": "^sip:\\+49", "from": "example"})
     assert rule.matches({"request_uri": "sip:+491@x", "from": "sip:a@example.org"})

@@ -9,7 +9,7 @@ import trio
 from ims_as.isc.history_info import read_history_untrusted
 from ims_as.sip.invite_session import Answered, Ended, Rejected
 from ims_as.sip.message import Message
-from tests.support.world import ALICE, BOB, Leg, World, world
+from tests.support.world import ALICE, BOB, IDENTITY, Leg, World, world
 
 SESSION = ("Session-ID", f"{'a' * 32};remote={'0' * 32}")
 OWN_IOI = "Type 3ai-as.ims.example.net"
@@ -153,5 +153,30 @@ def test_nobody_is_diverted_for_ever():
             assert (told["state"], told["cause"]) == ("failed", "diverted too often")
             assert not here.arrived
             leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_pbx_is_understood():
+    """Header normalisation for a peer, from the configuration to what is passed on and what an engine is told."""
+    peers = [{"match": "127.0.0.0/8", "preset": "generic-pbx", "rules": [{"do": "remove", "header": "X-Internal"}]}]
+
+    async def main() -> None:
+        async with world("sip.peers=" + json.dumps(peers)) as here:
+            leg = here.agent.invite(
+                uri="sip:0049-30-1234@ims.example.net",
+                from_="<sip:0049-30-99@pbx.example.net>",
+                to="<sip:0049-30-1234@ims.example.net>",
+                route=[f"<{IDENTITY};lr>", here.odi],
+                headers=[("X-Internal", "1")],
+                body=here.caller_rtp.offer(),
+                on_event=(events := Leg(None)).on_event,  # type: ignore[arg-type]
+            )
+            events.session = leg
+            start = await start_of(here, events)
+            assert start["from"] == "sip:+493099@pbx.example.net;user=phone"
+            assert start["to"] == "sip:+49301234@ims.example.net;user=phone"
+            assert leg.dialog is not None
+            assert leg.dialog.local.startswith("<sip:0049-30-99@pbx.example.net>"), "our answer has the peer's own From"
 
     trio.run(main)
