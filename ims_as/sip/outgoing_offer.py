@@ -60,6 +60,7 @@ class OutgoingOffer:
         "_exchange",
         "_headers",
         "_is_done",
+        "_is_waiting",
         "_n_attempts",
         "_timer",
         "_transaction",
@@ -83,6 +84,8 @@ class OutgoingOffer:
         self._timer: TimerHandle | None = None
         self._n_attempts = 0
         self._is_done = False
+        self._is_waiting = False
+        """For a PRACK or an offer of the peer to end, not for a time."""
         self._cseq = 0
 
     @property
@@ -92,7 +95,8 @@ class OutgoingOffer:
 
     def start(self) -> None:
         """Send it, or wait until it may be sent."""
-        if not self._exchange.may_send(self):
+        self._is_waiting = not self._exchange.may_send(self)
+        if self._is_waiting:
             self._back_off(self._glare_delay())
             return
         request = self._exchange.build_offer_request(self.method, self.body, self._headers)
@@ -104,7 +108,7 @@ class OutgoingOffer:
 
     def wake(self) -> None:
         """What it waited for may be over."""
-        if self._transaction is None and not self._is_done and self._exchange.may_send(self):
+        if self._is_waiting and not self._is_done and self._exchange.may_send(self):
             self._stop_timer()
             self.start()
 
