@@ -7,7 +7,7 @@ timers has passed, nothing may be left.
 from __future__ import annotations
 
 from ims_as.sip.flow import Flow
-from ims_as.sip.invite_session import InviteSession, ReinviteReceived, SessionEvent
+from ims_as.sip.invite_session import InviteSession, ReinviteReceived, SessionEvent, UpdateReceived
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.transaction import ServerTransaction
 from ims_as.sip.user_agent import UserAgent
@@ -29,7 +29,7 @@ class _Server:
         self.network = LinkNetwork(fate=lambda data, source, target: ())
         self.endpoint: LinkEndpoint = self.network.add("10.0.0.2")
         self.agent = UserAgent(
-            self.endpoint, on_invite=self._on_invite, on_request=self._on_request, user_agent="", allow="INVITE"
+            self.endpoint, on_invite=self._on_invite, on_request=self._on_request, user_agent="", allow="INVITE, UPDATE"
         )
         self.endpoint.user = self.agent
 
@@ -44,6 +44,8 @@ class _Server:
     def _on_event(self, session: InviteSession, event: SessionEvent) -> None:
         if isinstance(event, ReinviteReceived):
             session.accept_reinvite(SDPS[0])
+        elif isinstance(event, UpdateReceived):
+            session.accept_update(SDPS[0])
 
     def receive(self, data: bytes) -> None:
         self.network.sent.clear()

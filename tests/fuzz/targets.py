@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from ims_as.call.bypass import BypassTokens
-from ims_as.call.sdp_relay import SdpRelay
+from ims_as.call.sdp_relay import relay_untrusted
 from ims_as.isc.registration import RegistrationTable
 from ims_as.isc.registration_reader import read_service_info_untrusted
 from ims_as.isc.routing import split_route
@@ -32,6 +32,7 @@ from ims_as.sip.parser import StreamParser, parse_message_untrusted
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.uri import parse_uri
 from tests.fuzz.endpoint import CallFuzzer, EndpointFuzzer
+from tests.fuzz.ims import IMS_TARGETS
 from tests.fuzz.seeds import MESSAGES, MULTIPART, SDPS, SIP_TOKENS, URIS, VALUES
 from tests.fuzz.target import Target
 
@@ -107,8 +108,8 @@ def read_sdp_answer(data: bytes) -> None:
 
 def relay_sdp(data: bytes) -> None:
     """A description that crosses to another dialog is readable there."""
-    relay = SdpRelay("-", "7", "127.0.0.9")
-    parse_sdp_untrusted(relay.rewrite_untrusted(data))
+    session = SdpSession("-", 7, 1, "127.0.0.9")
+    parse_sdp_untrusted(relay_untrusted(data, session).to_bytes())
 
 
 def read_uri(data: bytes) -> None:
@@ -222,4 +223,4 @@ _ALL = (
     Target("call", CallFuzzer().read, (), CallFuzzer.seeds(), SIP_TOKENS),
 )
 
-TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
+TARGETS: dict[str, Target] = {target.name: target for target in (*_ALL, *IMS_TARGETS)}
