@@ -54,6 +54,7 @@ from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
+from ims_as.sip.coupling import CouplingTable
 from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
@@ -169,8 +170,13 @@ class Application:
         router = RecordRouter(self.endpoint, proxy, key)
         if config.sip.record_route:
             proxy.record_route = router.values
-        user_agent.passthrough = router.forward_in_dialog
-        user_agent.on_unhandled_ack = router.forward_ack
+        couplings = CouplingTable(self.endpoint)
+        user_agent.passthrough = lambda request, transaction: (
+            couplings.receive_request(request, transaction) or router.forward_in_dialog(request, transaction)
+        )
+        user_agent.on_unhandled_ack = lambda ack, flow: (
+            None if couplings.receive_ack(ack) else router.forward_ack(ack, flow)
+        )
         context = CallContext(
             config=config,
             endpoint=self.endpoint,
@@ -196,6 +202,7 @@ class Application:
                 own_ioi=config.sip.ioi or f"Type 3{host_of(config.identity)}", host=host_of(config.identity)
             ),
             own_hosts=frozenset(hosts),
+            couplings=couplings,
         )
         if config.sip.reg_event:
             context.reg_events = RegEvents(

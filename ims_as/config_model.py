@@ -44,6 +44,7 @@ __all__ = [
     "PeerConfig",
     "PeerRule",
     "PortRange",
+    "Role",
     "RoutingRule",
     "Secret",
     "ShConfig",
@@ -275,6 +276,8 @@ class SipConfig:
     """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
     core: str | None = None
     """SIP URI of the S-CSCF or I-CSCF that takes calls which we start and whose user's own S-CSCF is not known."""
+    pass_refer: bool = True
+    """REFER inside calls of role ``b2bua`` goes to the other side; else it is refused with 403."""
     record_route: bool = False
     """Stay in the signalling of calls that are passed on; by default we are out of them once they are answered."""
 
@@ -401,14 +404,27 @@ class AgentConfig:
     outbound: OutboundConfig = OutboundConfig()
 
 
+class Role(Enum):
+    """What we are to a call (TS 23.218 clause 9.1.1)."""
+
+    AGENT = "agent"
+    """An agent answers it."""
+    PASS_ON = "pass-on"
+    """It goes on by its Route; we are a proxy."""
+    B2BUA = "b2bua"
+    """It goes on by its Route as a new dialog; we stay in its signalling and out of its media."""
+
+
 @attrs.frozen
 class RoutingRule:
-    """Which agent takes a call; the first rule that matches wins."""
+    """What becomes of a call; the first rule that matches wins."""
 
-    agent: str
+    agent: str = "default"
     """Name of an entry of ``agents``."""
     match: dict[str, str] = attrs.Factory(dict)
     """What to look at, and a regular expression that must be found in it; all must match, none matches always."""
+    role: Role = Role.AGENT
+    """``agent``, ``pass-on`` or ``b2bua``; an agent that the Sh profile names takes the place of ``agent`` only."""
 
     def matches(self, fields: Mapping[str, str]) -> bool:
         """Whether all patterns are found; a field that the call does not have matches nothing."""

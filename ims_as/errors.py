@@ -47,6 +47,8 @@ class Result(Enum):
     """Never anchored here: the INVITE went on along its Route."""
     REJECTED = "rejected"
     """Refused before the answer, so that the core goes on without us."""
+    CONNECTED = "connected"
+    """Passed on as a new dialog and answered there; the parties talked to each other."""
     CANCELLED = "cancelled"
     """The caller gave up before the answer."""
     UNANSWERED = "unanswered"

@@ -15,6 +15,7 @@ from ims_as.call.failure import FailureAction, choose_failure_action, reason_hea
 from ims_as.call.media_description import stream_config
 from ims_as.call.profile import load_profile
 from ims_as.call.record import CallState
+from ims_as.call.routing import find_rule
 from ims_as.errors import Result, Termination
 from ims_as.isc.features import MMTEL_CONTACT_PARAM
 from ims_as.media_client import MediaError
@@ -69,21 +70,10 @@ class CallSetup:
         call, config = self._call, self._call.context.config
         name = call.profile.settings.agent
         if name not in config.agents:
-            fields = self._request_fields()
-            name = next((rule.agent for rule in config.routing if rule.matches(fields)), "default")
+            rule = find_rule(config, call.request, call.served, call.record)
+            name = "default" if rule is None else rule.agent
         call.agent_name = call.record.agent = name
         call.agent = config.agents[name]
-
-    def _request_fields(self) -> dict[str, str]:
-        """What ``routing`` rules match on."""
-        call = self._call
-        return {
-            "request_uri": call.request.uri,
-            "served_user": call.served.uri,
-            "from": call.record.from_uri,
-            "to": call.request.to.uri_text,
-            "session_case": call.record.session_case,
-        }
 
     def _answer(self) -> None:
         call, context = self._call, self._call.context

@@ -24,6 +24,7 @@ from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
+from ims_as.sip.coupling import CouplingTable
 from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint
@@ -55,6 +56,8 @@ class CallContext:
     write_cdr: Callable[[dict[str, Any]], None]
     api_base: str | None
     headers: HeaderPolicy
+    couplings: CouplingTable
+    """Calls of role B2BUA."""
     """What becomes of IMS headers, and what our answers carry."""
     own_hosts: frozenset[str]
     """Host names and addresses under which a Route or ServerName means us, lower case."""

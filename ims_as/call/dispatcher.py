@@ -8,15 +8,19 @@ which asks `Dispatcher.is_exempt`.  Requests other than INVITE: `other_requests`
 from __future__ import annotations
 
 from ims_as.call.agent_call import AgentCall, caller_identity
+from ims_as.call.b2bua import B2buaCall
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.failure import reason_header
 from ims_as.call.other_requests import OtherRequests
 from ims_as.call.passthrough import exempt_reason
 from ims_as.call.record import CallRecord
+from ims_as.call.routing import role_of
+from ims_as.config_model import Role
 from ims_as.errors import Result, Termination
+from ims_as.isc.b2bua_headers import unsupported_tags
 from ims_as.isc.charging import read_charging_vector_untrusted
-from ims_as.isc.routing import split_route
+from ims_as.isc.routing import IscRoute, split_route
 from ims_as.isc.served_user import determine_served_user
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.transaction import ServerTransaction
@@ -50,19 +54,49 @@ class Dispatcher:
         served = determine_served_user(request, is_own_uri=context.is_own_uri)
         record.served_user, record.session_case = served.uri, served.session_case.name.lower()
         record.trace.add("decision", "ims-as", "ims-as", f"served user {served.uri} by {served.source}")
-        call = AgentCall(context, request, transaction, record, served, route)
-        transaction.owner = call
-        self.start(call)
+        role = role_of(context.config, request, served, record)
+        if role is Role.B2BUA and (unknown := unsupported_tags(request)):
+            record.trace.add("decision", "ims-as", "ims-as", f"no B2BUA for {', '.join(unknown)[:200]}")
+            role = Role.PASS_ON
+        match role:
+            case Role.PASS_ON:
+                self._pass_on(request, transaction, record, "routing", has_route=bool(route.rest))
+            case Role.B2BUA:
+                self._couple(request, transaction, record, route)
+            case Role.AGENT:
+                call = AgentCall(context, request, transaction, record, served, route)
+                transaction.owner = call
+                self.start(call)
+
+    def _couple(self, request: Request, transaction: ServerTransaction, record: CallRecord, route: IscRoute) -> None:
+        # whoever sent it to us by its Route meant us by the top entry, whatever name of ours is in it
+        rest = route.rest if route.own is not None else route.rest[1:]
+        if not rest:
+            self._pass_on(request, transaction, record, "b2bua", has_route=False)
+            return
+        call = B2buaCall(self._context, request, transaction, record, rest, self._leave)
+        self._enter(call)
+        call.start()
 
     def start(self, call: AgentCall) -> None:
         """Runs an admitted call in a task of its own; at its end the place is free and the call is recorded."""
+        self._enter(call)
+        assert self._context.tasks is not None
+        self._context.tasks.start_soon(self._run, call)
+
+    def _enter(self, call: AgentCall | B2buaCall) -> None:
         context = self._context
         context.directory.add(call.record)
         context.calls.add(call)
         context.admission.hold(now=context.now())
         context.metrics.calls_active.inc()
-        assert context.tasks is not None
-        context.tasks.start_soon(self._run, call)
+
+    def _leave(self, call: AgentCall | B2buaCall) -> None:
+        context = self._context
+        context.calls.discard(call)
+        context.admission.release()
+        context.metrics.calls_active.dec()
+        self._finish(call.record)
 
     def _exemption(self, request: Request) -> str | None:
         """Why this INVITE is passed on, whatever our load: it is our own come back, or it is not for an agent."""
@@ -83,11 +117,7 @@ class Dispatcher:
         try:
             await call.run()
         finally:
-            context = self._context
-            context.calls.discard(call)
-            context.admission.release()
-            context.metrics.calls_active.dec()
-            self._finish(call.record)
+            self._leave(call)
 
     def _new_record(self, request: Request, transaction: ServerTransaction) -> CallRecord:
         context = self._context

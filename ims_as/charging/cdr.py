@@ -83,7 +83,7 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
     """
     ended = call.get("termination") or {}
     answered_at, ended_at = call.get("answered_at"), call.get("ended_at")
-    success = ended.get("result") in ("answered", "transferred")
+    success = ended.get("result") in ("answered", "transferred", "connected")
     iois = {"originatingIOI": call.get("orig_ioi"), "terminatingIOI": call.get("term_ioi")}
     reason = f'IMS-AS;text="{ended.get("by", "")}: {ended.get("reason", "")}"' if ended else None
     record: dict[str, Any] = {

@@ -305,6 +305,11 @@ def test_peer_rules_are_checked_and_shown() -> None:
             load_config(None, overrides=[f'sip.peers=[{{"match":"::/0","rules":[{wrong}]}}]'], environ={})
 
 
+def test_routing_rules_may_name_a_role() -> None:
+    config, _ = parse_config("routing: [{role: b2bua, match: {to: x}}, {role: pass-on}, {agent: default}]", environ={})
+    assert [rule.role.value for rule in config.routing] == ["b2bua", "pass-on", "agent"]
+
+
 def test_routing_rule_matches_when_every_pattern_is_found() -> None:
     rule = RoutingRule("a", {"request_uri": "^sip:\\+49", "from": "example"})
     assert rule.matches({"request_uri": "sip:+491@x", "from": "sip:a@example.org"})
