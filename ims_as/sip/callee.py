@@ -57,6 +57,8 @@ class CalleeSide:
         if status == 100:
             session.endpoint.send_response(self.server, build_response(session.request, 100, reason, headers=headers))
             return True
+        if self._is_interval_refused():
+            return False
         session.make_callee_dialog()
         if self._is_reliable(reliable, body):
             if self._reliable is None:
@@ -72,6 +74,14 @@ class CalleeSide:
         session.endpoint.send_response(self.server, response)
         if body:
             exchange.local_body = body
+        return True
+
+    def _is_interval_refused(self) -> bool:
+        """422 (RFC 4028 §9); the caller comes again with a longer one."""
+        session = self._session
+        if not session.is_interval_refused(session.request, self.server):
+            return False
+        session.end("local", None, "rejected 422")
         return True
 
     def _is_reliable(self, wanted: bool | None, body: bytes) -> bool:
@@ -149,7 +159,7 @@ class CalleeSide:
 
     def answer(self, body: bytes, headers: Iterable[Header]) -> bool:
         session = self._session
-        if not session.is_early or self._held is not None:
+        if not session.is_early or self._held is not None or self._is_interval_refused():
             return False
         session.make_callee_dialog()
         if self._must_wait():
@@ -167,9 +177,11 @@ class CalleeSide:
         exchange = session.exchange
         if exchange.is_settled:
             body = b""
-        response = session.build_response(session.request, 200, None, headers, body)
+        items = [*session.timer_headers(session.request), *headers]
+        response = session.build_response(session.request, 200, None, items, body)
         ok = PendingOk(session.endpoint, self.server, response, session.ack_missing)
         if not ok.start():
+            session.stop_refresher()
             return False
         exchange.ok = ok
         if exchange.is_settled:

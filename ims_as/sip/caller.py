@@ -13,7 +13,7 @@ from ims_as.sip.body import SDP_TYPE, sdp_of
 from ims_as.sip.dialog import Dialog
 from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.exchange import DialogExchange, Offer
-from ims_as.sip.message import Response
+from ims_as.sip.message import Request, Response
 from ims_as.sip.reliable import read_rseq
 from ims_as.sip.session_events import Answered, EarlyDialogEnded, Provisional, Rejected
 from ims_as.sip.transaction import ClientEvent, ClientTransaction, ResponseReceived, TransactionTimeout
@@ -26,13 +26,16 @@ __all__ = ["MAX_FORKS", "CallerSide"]
 MAX_FORKS: Final = 16
 """Early dialogs, and 2xx of other dialogs, that are remembered; what comes beyond is ignored."""
 
+MAX_ATTEMPTS: Final = 3
+"""INVITEs, when one proxy after the other wants a longer session interval."""
+
 Header = tuple[str, str]
 
 
 class CallerSide:
     """Made with the session; the session's public methods say what is promised."""
 
-    __slots__ = ("_ack", "_client", "_early", "_forks", "_session", "is_cancelled")
+    __slots__ = ("_ack", "_client", "_early", "_forks", "_n_attempts", "_send", "_session", "is_cancelled")
 
     def __init__(self, session: SessionCore) -> None:
         self._session = session
@@ -42,6 +45,8 @@ class CallerSide:
         """Dialogs that were hung up, by To tag; their 2xx are still ACKed."""
         self._ack: tuple[bytes, tuple[Header, ...]] | None = None
         """Body and headers of the ACK that was sent."""
+        self._send: Callable[[Request, Callable[[ClientEvent], None]], ClientTransaction] | None = None
+        self._n_attempts = 1
         self.is_cancelled = False
 
     # ---------------------------------------------------------------- early dialogs
@@ -101,8 +106,28 @@ class CallerSide:
 
     # ---------------------------------------------------------------- INVITE
 
-    def start(self, send: Callable[[Callable[[ClientEvent], None]], ClientTransaction]) -> None:
-        self._client = send(self._on_invite_event)
+    def start(self, send: Callable[[Request, Callable[[ClientEvent], None]], ClientTransaction]) -> None:
+        self._send = send
+        self._client = send(self._session.request, self._on_invite_event)
+
+    def _start_again(self) -> None:
+        """After a 422: the same INVITE with the next CSeq and a longer session interval (RFC 4028 §7.3)."""
+        session = self._session
+        refresher = session.refresher
+        assert refresher is not None
+        assert self._send is not None
+        for exchange in self._early.values():
+            exchange.close()
+        self._early.clear()
+        request = session.request.copy()
+        for name in ("Via", "Session-Expires", "Min-SE"):
+            request.headers.remove(name)
+        request.headers.set("CSeq", f"{request.cseq.number + 1} INVITE")
+        for name, value in refresher.request_headers():
+            request.headers.add(name, value)
+        self._n_attempts += 1
+        session.restart_as_caller(request)
+        self._client = self._send(request, self._on_invite_event)
 
     def cancel(self, headers: Iterable[Header] = ()) -> None:
         if self._client is None or not self._session.is_early or self.is_cancelled:
@@ -120,11 +145,21 @@ class CallerSide:
                 return
             elif response.status < 200:
                 self._receive_provisional(response)
+            elif self._starts_again(response):
+                self._start_again()
             else:
                 session.terminate(Rejected(response.status, response))
         elif not session.is_terminated:
             status = 408 if isinstance(event, TransactionTimeout) else 503
             session.terminate(Rejected(487 if self.is_cancelled else status, None))
+
+    def _starts_again(self, response: Response) -> bool:
+        return (
+            response.status == 422
+            and not self.is_cancelled
+            and self._n_attempts < MAX_ATTEMPTS
+            and self._session.receive_422(response)
+        )
 
     def _receive_provisional(self, response: Response) -> None:
         if response.status == 100:

@@ -100,7 +100,9 @@ class DialogExchange:
 
     @property
     def can_update(self) -> bool:
-        """The peer takes UPDATE."""
+        """The peer says in Allow that it takes UPDATE."""
+        if self.peer_allow is None and not self.session.is_caller:
+            self.note_allow(self.session.request)
         return self.peer_allow is not None and allows(self.peer_allow, "UPDATE")
 
     @property
@@ -154,6 +156,18 @@ class DialogExchange:
             self._outgoing = None
             raise
 
+    def refresh(self) -> bool:
+        """Refresh the session (RFC 4028 §10); False when another exchange is under way, which may do it as well."""
+        if self._outgoing is not None or self._reinvite is not None or self._update is not None:
+            return False
+        if self.can_update:
+            self.update(b"", (), is_refresh=True)
+            return True
+        if not self.is_free:
+            return False
+        self.reinvite(self.local_body, (), is_refresh=True)
+        return True
+
     def build_offer_request(self, method: str, body: bytes, headers: Iterable[Header]) -> Request:
         """For `OutgoingOffer`."""
         assert self.dialog is not None
@@ -185,7 +199,9 @@ class DialogExchange:
             self._outgoing_accepted(request, response)
         else:
             if request.is_refresh:
-                session.refresh_failed(status)
+                if status in (405, 501):
+                    self.peer_allow = []  # it does not take UPDATE after all
+                session.refresh_failed()
             elif isinstance(request, OutgoingReinvite):
                 session.emit(ReinviteRejected(status, response))
             else:
@@ -211,7 +227,8 @@ class DialogExchange:
         session = self.session
         body = sdp_of(response)
         self.note_allow(response)
-        session.refreshed(response)
+        if request.is_in_call:
+            session.refreshed(response)
         needs_ack = False
         if isinstance(request, OutgoingReinvite):
             body = request.answer or body
@@ -227,7 +244,7 @@ class DialogExchange:
             assert isinstance(request, OutgoingReinvite)
             self.offer = Offer.REMOTE
             self._unacked = request
-        if not request.is_refresh:
+        if not request.is_refresh or needs_ack:
             is_reinvite = request.method == "INVITE"
             session.emit(ReinviteAnswered(response, needs_ack) if is_reinvite else UpdateAnswered(response))
         elif is_news:
@@ -301,7 +318,8 @@ class DialogExchange:
         request, transaction = self._take_reinvite()
         assert self.dialog is not None
         offered = sdp_of(request)
-        response = self.session.build_response(request, 200, None, headers, body)
+        items = [*self.session.timer_headers(request), *headers]
+        response = self.session.build_response(request, 200, None, items, body)
         ok = PendingOk(self.session.endpoint, transaction, response, self.session.ack_missing)
         if not ok.start():
             return False
@@ -384,7 +402,10 @@ class DialogExchange:
         if request.method == "UPDATE":
             self.dialog.update_target(request)
             self.note_allow(request)
-        response = self.session.build_response(request, 200, None, headers, body)
+        items = list(headers)
+        if request.method == "UPDATE" and self.session.is_answered:
+            items = [*self.session.timer_headers(request), *items]
+        response = self.session.build_response(request, 200, None, items, body)
         return self.session.endpoint.send_response(transaction, response)
 
     def reject_update(self, status: int, headers: Iterable[Header]) -> bool:

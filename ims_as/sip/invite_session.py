@@ -118,8 +118,8 @@ class InviteSession(SessionCore):
 
     # ---------------------------------------------------------------- caller
 
-    def start(self, send: Callable[[Callable[[ClientEvent], None]], ClientTransaction]) -> None:
-        """For the user agent: send the INVITE."""
+    def start(self, send: Callable[[Request, Callable[[ClientEvent], None]], ClientTransaction]) -> None:
+        """For the user agent: send the INVITE, by `send` with what is to be told of its transaction."""
         assert self._caller is not None
         self._caller.start(send)
 

@@ -65,6 +65,7 @@ class OutgoingOffer:
         "_timer",
         "_transaction",
         "body",
+        "is_in_call",
         "is_refresh",
     )
 
@@ -77,6 +78,8 @@ class OutgoingOffer:
         """Our offer; b"" when there is none."""
         self.is_refresh = is_refresh
         """Made by the session timer: the session's user does not know of it."""
+        self.is_in_call = False
+        """It was sent when the call was answered, so it negotiates the session timer."""
         self._headers = tuple(headers)
         self._exchange = exchange
         self._endpoint = exchange.session.endpoint
@@ -99,6 +102,7 @@ class OutgoingOffer:
         if self._is_waiting:
             self._back_off(self._glare_delay())
             return
+        self.is_in_call = self._exchange.session.is_answered
         request = self._exchange.build_offer_request(self.method, self.body, self._headers)
         cseq = request.cseq.number
         self._transaction = self._endpoint.send_request(request, on_event=partial(self._on_event, cseq))

@@ -6,7 +6,7 @@ requests of the peer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,6 +16,8 @@ from ims_as.sip.caller import CallerSide
 from ims_as.sip.dialog import Dialog, DialogState
 from ims_as.sip.exchange import DialogExchange, Offer
 from ims_as.sip.message import Request, Response, build_response
+from ims_as.sip.option_tags import TIMER
+from ims_as.sip.refresher import SessionRefresher, refused_interval
 from ims_as.sip.session_events import Ended, SessionEvent
 from ims_as.sip.timers import TimerHandle
 from ims_as.sip.transaction import ClientEvent, ResponseReceived, ServerTransaction
@@ -79,6 +81,8 @@ class SessionCore:
         self._waiting_bye: tuple[Header, ...] | None = None
         """Headers of a BYE that waits for the ACK of our 200 (§15)."""
         self._is_bye_sent = False
+        self.refresher: SessionRefresher | None = None
+        """The session timer, where somebody wants one."""
         self.exchange = self.new_exchange(None)
         """Of the latest dialog: offers, answers and what was agreed."""
         endpoint = self.endpoint
@@ -132,10 +136,7 @@ class SessionCore:
     @property
     def can_update(self) -> bool:
         """The peer says in Allow that it takes UPDATE."""
-        exchange = self.exchange
-        if exchange.peer_allow is None and self._callee is not None:
-            exchange.note_allow(self.request)
-        return exchange.can_update
+        return self.exchange.can_update
 
     @property
     def can_offer(self) -> bool:
@@ -179,6 +180,13 @@ class SessionCore:
         self.state = SessionState.CONFIRMED
         self.was_answered = True
         self._stop_guard()
+        self.refreshed(response)
+
+    def restart_as_caller(self, request: Request) -> None:
+        """For the caller's part: the INVITE goes out once more, changed."""
+        self.request = request
+        self.exchange = self.new_exchange(None)
+        self.state = SessionState.INITIAL
 
     # ---------------------------------------------------------------- for the exchange
 
@@ -208,19 +216,59 @@ class SessionCore:
             self.respond_to(self.request, self._callee.server, 500)
             self.end("failure", None, reason)
 
-    def refreshed(self, response: Response) -> None:
-        """For the exchange: a 2xx to a re-INVITE or UPDATE of ours."""
+    # ---------------------------------------------------------------- session timer
 
-    def refresh_failed(self, status: int) -> None:
+    def refreshed(self, response: Response) -> None:
+        """For the parts: a 2xx to the INVITE, or to a re-INVITE or UPDATE of ours in the confirmed dialog."""
+        if not self.is_answered:
+            return
+        if self.refresher is None:
+            if "session-expires" not in response.headers or TIMER not in self.user_agent.supported:
+                return
+            self.refresher = SessionRefresher(self, None)
+        self.refresher.receive_2xx(response)
+
+    def refresh_failed(self) -> None:
         """For the exchange: a refresh by the session timer was refused."""
+        if self.refresher is not None and self.is_answered:
+            self.refresher.refresh_failed()
 
     def receive_422(self, response: Response) -> bool:
         """For outgoing requests: whether to try again with the session interval that the peer wants."""
-        return False
+        return self.refresher is not None and self.refresher.receive_422(response)
 
     def is_interval_refused(self, request: Request, transaction: ServerTransaction) -> bool:
-        """For the exchange: whether the request was answered 422."""
-        return False
+        """For the parts: whether the request was answered 422."""
+        if TIMER not in self.user_agent.supported:
+            return False
+        headers = refused_interval(request, self.user_agent.session_timer)
+        if headers is None:
+            return False
+        self.respond_to(request, transaction, 422, headers)
+        return True
+
+    def timer_headers(self, request: Request) -> Sequence[Header]:
+        """For the parts: what our 2xx says of the session timer; it starts with it."""
+        refresher = self.refresher
+        if refresher is None:
+            config = self.user_agent.session_timer
+            if config is None and "session-expires" not in request.headers:
+                return ()
+            if TIMER not in self.user_agent.supported:
+                return ()
+            refresher = self.refresher = SessionRefresher(self, config)
+        return refresher.response_headers(request)
+
+    def stop_refresher(self) -> None:
+        """For the parts."""
+        if self.refresher is not None:
+            self.refresher.stop()
+
+    def expired(self) -> None:
+        """For the refresher: nobody has refreshed the session (RFC 4028 §10)."""
+        if self.is_answered:
+            self._send_bye([("Reason", 'SIP;cause=408;text="session timer"')])
+            self.end("timeout", None, "session timer")
 
     def _send_bye(self, headers: Iterable[Header]) -> None:
         assert self.dialog is not None
@@ -245,6 +293,7 @@ class SessionCore:
         if exchange.dialog is not None:
             exchange.dialog.state = DialogState.TERMINATED
         self._stop_guard()
+        self.stop_refresher()
         exchange.close(keep_ok=self._waiting_bye is not None)
         if self._caller is not None:
             self._caller.stop()
@@ -277,7 +326,10 @@ class SessionCore:
 
     def offer_headers(self) -> list[Header]:
         """Headers of a re-INVITE or UPDATE."""
-        return [("Contact", self.contact), *self.user_agent.common_headers]
+        items = [("Contact", self.contact), *self.user_agent.common_headers]
+        if self.refresher is not None and self.is_answered:
+            items += self.refresher.request_headers()
+        return items
 
     def respond_to(
         self, request: Request, transaction: ServerTransaction, status: int, headers: Iterable[Header] = ()

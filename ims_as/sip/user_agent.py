@@ -19,8 +19,10 @@ from ims_as.sip.header_types import parse_name_addr
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.next_hop import next_hop
-from ims_as.sip.option_tags import KNOWN_TO_SESSIONS, RELIABLE, allows, unsupported_tags
+from ims_as.sip.option_tags import KNOWN_TO_SESSIONS, RELIABLE, TIMER, allows, unsupported_tags
+from ims_as.sip.refresher import SessionRefresher, refused_interval
 from ims_as.sip.session_core import SessionCore
+from ims_as.sip.session_timer import SessionTimerConfig
 from ims_as.sip.transaction import ServerTransaction
 
 __all__ = ["CancelOwner", "UserAgent"]
@@ -45,6 +47,7 @@ class UserAgent:
         allow: the Allow header. With UPDATE in it, `on_event` of each session has to take `UpdateReceived`; PRACK is
             added where it belongs.
         supported: option tags for Supported, small letters. Those of `KNOWN_TO_SESSIONS` are looked after inside.
+        session_timer: what we want of session timers (RFC 4028); None: only what the peer wants, 90 s or more.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class UserAgent:
         user_agent: str,
         allow: str,
         supported: Sequence[str] = KNOWN_TO_SESSIONS,
+        session_timer: SessionTimerConfig | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.supported = tuple(supported)
+        self.session_timer = session_timer
         self.passthrough: Callable[[Request, ServerTransaction], bool] | None = None
         """In-dialog requests of no session; True when it has taken it."""
         self.on_unhandled_ack: Callable[[Request, Flow], None] | None = None
@@ -110,6 +115,13 @@ class UserAgent:
         """The option tags in Require that we do not support: for a 420 with Unsupported, or for the call to go on
         elsewhere. In-dialog requests are answered here."""
         return unsupported_tags(request, self.supported)
+
+    def interval_refusal(self, request: Request) -> list[tuple[str, str]] | None:
+        """Headers for a 422 to an INVITE whose session interval is too small, else None (RFC 4028 §9).
+
+        A session refuses such an INVITE at its first response above 100; this is to know it earlier.
+        """
+        return refused_interval(request, self.session_timer) if TIMER in self.supported else None
 
     # ---------------------------------------------------------------- making sessions
 
@@ -181,10 +193,14 @@ class UserAgent:
         if body:
             request.headers.add("Content-Type", content_type)
         session = InviteSession(self, request, local_tag=tag, contact=contact, on_event=on_event)
+        if self.session_timer is not None and TIMER in self.supported:
+            session.refresher = SessionRefresher(session, self.session_timer)
+            for name, value in session.refresher.request_headers():
+                request.headers.add(name, value)
         self._sessions[session.key] = session
         try:
             session.start(
-                lambda handler: self.endpoint.send_request(request, destination=destination, on_event=handler)
+                lambda each, handler: self.endpoint.send_request(each, destination=destination, on_event=handler)
             )
         except LocalProtocolError:
             session.abandon()

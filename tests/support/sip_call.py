@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ims_as.sip.flow import Flow
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, Response
 from ims_as.sip.parser import parse_message_untrusted
@@ -63,6 +64,9 @@ class Call:
         if lose:
             self.drop(lose, first=2)
         self.caller = self.alice.call(**options)
+
+    alice_flow = Flow("UDP", ("10.0.0.1", 5060), ("10.0.0.2", 5060))
+    """From Bob, as Alice sees it."""
 
     @property
     def callee(self) -> InviteSession:
