@@ -58,7 +58,7 @@ __all__ = [
 
 ENGINE_TYPES = ("websocket",)
 """Engine protocols that this version speaks."""
-MATCH_FIELDS = ("request_uri", "from", "to", "served_user", "session_case")
+MATCH_FIELDS = ("request_uri", "from", "to", "served_user", "session_case", "service")
 """What a routing rule can look at; each value is a regular expression that must be found in it."""
 TRANSFER_TARGETS = ("served-user", "queue")
 """Words in ``transfer.allow``; every other entry there is a regular expression for URIs."""

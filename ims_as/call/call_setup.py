@@ -88,6 +88,7 @@ class CallSetup:
             response_headers=context.headers.response_headers(call.request),
             request_headers=context.headers.dialog_headers(call.request),
         )
+        context.headers.follow_session(call.session, call.request)
         headers = recv_info(call.request)
         if call.request.body:
             call.session.answer(call.description.answer_untrusted(call.request.body), headers=headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ims_as.call.record import CallRecord
 from ims_as.config import Config
 from ims_as.config_model import Role, RoutingRule
+from ims_as.isc.features import read_services_untrusted
 from ims_as.isc.served_user import ServedUser
 from ims_as.sip.message import Request
 
@@ -19,6 +20,7 @@ def find_rule(config: Config, request: Request, served: ServedUser, record: Call
         "from": record.from_uri,
         "to": request.to.uri_text,
         "session_case": record.session_case,
+        "service": ", ".join(read_services_untrusted(request)),
     }
     return next((rule for rule in config.routing if rule.matches(fields)), None)
 

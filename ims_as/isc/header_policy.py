@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ims_as.isc.charging import ChargingVector, read_charging_vector_untrusted
 from ims_as.isc.header_table import DROP, KEEP, HeaderRule, rule_for
@@ -22,6 +22,9 @@ from ims_as.isc.session_id import SessionEnd, name_based_id, read_session_id_unt
 from ims_as.sip.grammar import printable
 from ims_as.sip.headers import header_key
 from ims_as.sip.message import DEFAULT_MAX_FORWARDS, Message, Request, Response
+
+if TYPE_CHECKING:
+    from ims_as.sip.invite_session import InviteSession
 
 __all__ = ["HeaderPolicy", "next_max_forwards"]
 
@@ -116,6 +119,24 @@ class HeaderPolicy:
             found.append(("Session-ID", str(self.session_end(request))))
         return found
 
+    def follow_session(self, session: InviteSession, request: Request) -> None:
+        """Keep Session-ID in the session's headers right when the peer's UUID changes in mid-call (RFC 7989 §6)."""
+        if "Session-ID" not in request.headers:
+            return
+        end = self.session_end(request)
+
+        def note(message: Request) -> None:
+            before = str(end)
+            end.receive(message)
+            if str(end) != before:
+                now = ("Session-ID", str(end))
+                session.response_headers = _replaced(session.response_headers, now)
+                session.request_headers = _replaced(session.request_headers, now)
+                if session.dialog is not None:
+                    session.dialog.headers = _replaced(session.dialog.headers, now)
+
+        session.on_peer_request = note
+
     def session_end(self, request: Request) -> SessionEnd:
         """Our end of the session that the request began; the same each time."""
         end = SessionEnd(name_based_id(self._host, request.call_id, request.from_tag or ""))
@@ -165,6 +186,10 @@ class HeaderPolicy:
             elif len(found) < MAX_ENGINE_HEADERS:
                 found[label] = text
         return found
+
+
+def _replaced(headers: Iterable[Header], header: Header) -> tuple[Header, ...]:
+    return tuple(header if each[0] == header[0] else each for each in headers)
 
 
 def _rewrite(action: str, name: str, value: str, privacy: Privacy) -> str:

@@ -64,7 +64,8 @@ __all__ = [
     "UpdateRejected",
 ]
 
-_ANSWERED_BY_DEFAULT: Final = frozenset({"INFO", "OPTIONS"})
+_DEFAULT_STATUSES: Final = {"INFO": 200, "OPTIONS": 200, "NOTIFY": 481, "SUBSCRIBE": 489}
+"""What nobody has answered; NOTIFY and SUBSCRIBE of a subscription that exists never get here (RFC 6665 §4.1.3)."""
 _OWN_METHODS: Final = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "PRACK", "UPDATE"})
 
 Header = tuple[str, str]
@@ -253,6 +254,8 @@ class InviteSession(SessionCore):
         """For the user agent: any request with our dialog's tags but ACK and CANCEL."""
         method = request.method
         exchange = self._exchange_of(request.from_tag or "")
+        if self.on_peer_request is not None and exchange is not None:
+            self.on_peer_request(request)
         if exchange is None or exchange.dialog is None:
             self.respond_to(request, transaction, 481)
         elif not exchange.dialog.accept_cseq(request) and method != "PRACK":
@@ -279,8 +282,9 @@ class InviteSession(SessionCore):
         else:
             self.emit(RequestReceived(request, transaction))
             if not transaction.is_answered:
-                status = 200 if method in _ANSWERED_BY_DEFAULT else 405
-                self.respond_to(request, transaction, status, self.user_agent.common_headers)
+                status = _DEFAULT_STATUSES.get(method, 405)
+                allow = [("Allow-Events", "refer")] if status == 489 else self.user_agent.common_headers
+                self.respond_to(request, transaction, status, allow)
 
     def respond(
         self,

@@ -66,6 +66,8 @@ class SessionCore:
         self.is_caller = server is None
         self.contact = contact
         """Our Contact value."""
+        self.on_peer_request: Callable[[Request], None] | None = None
+        """Sees each request of the peer in the dialog before it is handled: to keep the headers below up to date."""
         self.response_headers: tuple[Header, ...] = ()
         """Part of all our responses above 100 in the session."""
         self.request_headers: tuple[Header, ...] = ()

@@ -180,3 +180,21 @@ def test_a_pbx_is_understood():
             assert leg.dialog.local.startswith("<sip:0049-30-99@pbx.example.net>"), "our answer has the peer's own From"
 
     trio.run(main)
+
+
+def test_agents_by_service():
+    async def main() -> None:
+        rule = {"agent": "other", "match": {"service": "icsi\\.mmtel$"}}
+        async with world(
+            "routing=" + json.dumps([rule]), 'agents.other={"engines":[{"url":"ws://127.0.0.1:1/"}]}'
+        ) as here:
+            asked = here.call(headers=[("P-Asserted-Service", "urn:urn-7:3gpp-service.ims.icsi.mmtel")])
+            assert (await asked.wait(Rejected)).status == 503
+            plain = here.call()
+            await plain.wait(Answered)
+            plain.session.bye()
+            agents = {call["sip_call_id"]: call["agent"] for call in here.app.calls()}
+            assert agents[asked.session.request.call_id] == "other"
+            assert agents[plain.session.request.call_id] == "default"
+
+    trio.run(main)

@@ -10,8 +10,14 @@ from ims_as.isc.header_policy import HeaderPolicy, next_max_forwards
 from ims_as.isc.header_table import COLUMNS, DROP, KEEP, REWRITES, TABLE, UNKNOWN, as_markdown, rule_for
 from ims_as.isc.session_id import NIL
 from ims_as.sip.headers import COMPACT_NAMES
-from ims_as.sip.message import Response
+from ims_as.sip.invite_session import InviteSession, ReinviteReceived
+from ims_as.sip.message import Request, Response
+from ims_as.sip.parser import parse_message_untrusted
+from ims_as.sip.transaction import ServerTransaction
+from ims_as.sip.user_agent import UserAgent
 from tests.ims_as.isc_messages import ALICE, build_request, from_wire
+from tests.support.link import link_pair
+from tests.support.sip_agents import RecordingAgent
 
 POLICY = HeaderPolicy(own_ioi="Type 3as.example.net", host="as.example.net")
 
@@ -164,3 +170,39 @@ def test_what_an_engine_is_told():
     for n in range(100):
         request.headers.add(f"X-{n}", "1")
     assert len(POLICY.engine_headers(request, extra=[f"X-{n}" for n in range(100)])) == 32
+
+
+def test_our_session_id_follows_a_peer_that_was_exchanged():
+    network, a, b = link_pair()
+    alice = RecordingAgent(a)
+    first, second = (f"{letter * 32}" for letter in "ab")
+
+    def accept(request: Request, transaction: ServerTransaction) -> None:
+        session = bob.accept(
+            request,
+            transaction,
+            on_event=lambda session, event: (
+                session.accept_reinvite(b"v=0\r\n") if isinstance(event, ReinviteReceived) else None
+            ),
+            response_headers=POLICY.response_headers(request),
+            request_headers=POLICY.dialog_headers(request),
+        )
+        POLICY.follow_session(session, request)
+        sessions.append(session)
+        session.answer(b"v=0\r\n")
+
+    bob = UserAgent(b, on_invite=accept, on_request=lambda *_: None, user_agent="", allow="INVITE")
+    b.user = bob
+    sessions: list[InviteSession] = []
+    caller = alice.call(headers=[("Session-ID", f"{first};remote={NIL}"), ("P-Charging-Vector", "icid-value=1")])
+    network.run(1)
+    own = POLICY.session_end(caller.request).local
+    caller.reinvite(b"v=0\r\n", headers=[("Session-ID", f"{second};remote={own}")])
+    network.run(1)
+    sessions[0].bye()
+    network.run(100)
+    sent = [parse_message_untrusted(data) for _, source, _, data in network.sent if source == b.address]
+    told = [message.headers.get("Session-ID") for message in sent if message.cseq.method in ("INVITE", "BYE")]
+    assert told == [f"{own};remote={first}", f"{own};remote={second}", f"{own};remote={second}"]
+    assert sent[-1].headers.get("P-Charging-Vector") == 'icid-value=1;orig-ioi="Type 3as.example.net"'
+    network.assert_clean()
