@@ -2,6 +2,7 @@
 
     python -m bench.stack parse       µs per 1.6 KB INVITE as an S-CSCF sends it, to what routing needs
     python -m bench.stack calls       µs CPU per call (INVITE, 200, ACK, BYE, 200)
+    python -m bench.stack refusals    µs CPU per INVITE that the gate refuses (INVITE, 503, ACK)
 
 One JSON line each; times are the best of some rounds of process time, for others share the machine.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,10 +23,11 @@ from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.parser import parse_message_untrusted
+from ims_as.sip.stateless import Refusal
 from ims_as.sip.transaction import ServerTransaction
 from ims_as.sip.user_agent import UserAgent
 
-__all__ = ["calls", "parse"]
+__all__ = ["calls", "parse", "refusals"]
 
 OURS, PEER = ("10.0.0.2", 5060), ("10.0.0.1", 5060)
 FLOW: Final = Flow("UDP", OURS, PEER)
@@ -84,6 +87,13 @@ def invite_bytes(n: object) -> bytes:
 def in_dialog_bytes(method: str, n: object, to_tag: str) -> bytes:
     cseq = 1 if method == "ACK" else 2
     return (IN_DIALOG % {"method": method, "n": n, "to_tag": to_tag, "cseq": cseq}).encode()
+
+
+def hop_ack_bytes(n: object, to_tag: str) -> bytes:
+    """The ACK that the S-CSCF sends for a refusal: in the transaction of its INVITE."""
+    text = IN_DIALOG % {"method": "ACK", "n": n, "to_tag": to_tag, "cseq": 1}
+    lines = text.replace(".ACK;", ".s;").split("\r\n")
+    return "\r\n".join([*lines[:2], *lines[3:]]).encode()
 
 
 class SilentEndpoint(EndpointCore):
@@ -211,13 +221,43 @@ def calls(rounds: int = 8, per_round: int = 2000) -> dict[str, Any]:
     return {"what": "calls", "cpu_us_per_call": round(whole - _best_us(data, make), 1)}
 
 
+def refusals(rounds: int = 8, per_round: int = 2000) -> dict[str, Any]:
+    """INVITEs that the gate refuses, and the ACKs of the 503s, without the kernel."""
+    endpoint, _, _ = answering_endpoint()
+    refusal = Refusal("latency", 503, (("Retry-After", "10"), ("Reason", 'X-IMS-AS;cause=503;text="overload"')))
+    endpoint.gate = lambda request, flow: refusal
+
+    def refuse(data: list[bytes]) -> None:
+        for each in data:
+            endpoint.receive_datagram_untrusted(each, FLOW)
+
+    invites, acks = [], []
+    for number in range(rounds):
+        names = [f"{number:02}{n:05}" for n in range(per_round)]
+        messages = [invite_bytes(name) for name in names]
+        invites.append(_best_us([messages], refuse))
+        tags = [re.search(rb"\r\nTo: [^\r]*;tag=([^\r;]+)", answer) for answer in endpoint.sent]
+        messages = [hop_ack_bytes(name, tag[1].decode()) for name, tag in zip(names, tags, strict=True) if tag]
+        endpoint.sent.clear()
+        acks.append(_best_us([messages], refuse))
+    assert endpoint.counters.refusals["latency"] == rounds * per_round == endpoint.counters.responses_out[503]
+    assert not endpoint.counters.drops, endpoint.counters.drops  # no ACK was for nobody
+    assert endpoint.stats.is_idle
+    return {
+        "what": "refusals",
+        "invite_us": min(invites),
+        "ack_us": min(acks),
+        "cpu_us_per_refusal": round(min(invites) + min(acks), 1),
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["parse", "calls"])
+    parser.add_argument("what", choices=["parse", "calls", "refusals"])
     options = parser.parse_args()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-    print(json.dumps({"parse": parse, "calls": calls}[options.what]()))
+    print(json.dumps({"parse": parse, "calls": calls, "refusals": refusals}[options.what]()))
     return 0
 
 

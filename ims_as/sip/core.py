@@ -23,7 +23,7 @@ from ims_as.sip.flow import DEFAULT_PORTS, Destination, Flow
 from ims_as.sip.grammar import format_host
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.next_hop import next_hop
-from ims_as.sip.parser import parse_message_untrusted
+from ims_as.sip.parser import Outline, outline_message_untrusted, read_outline_untrusted
 from ims_as.sip.stateless import Gate
 from ims_as.sip.timers import TimerConfig, TimerHandle
 from ims_as.sip.transaction import ClientEvent, ClientTransaction, ServerTransaction, Transaction
@@ -424,11 +424,15 @@ class EndpointCore(ABC):
             if len(data) <= 4 and not data.strip(b"\r\n\0"):
                 return  # keep-alive of a NAT binding
             try:
-                message = parse_message_untrusted(data)
+                outline = outline_message_untrusted(data)
+                may_refuse = self.normaliser is None and outline.start_line.startswith(("INVITE ", "ACK "))
+                if may_refuse and self._is_refused(outline, flow):
+                    return
+                message = read_outline_untrusted(outline)
             except SipParseError as error:
                 self.receive_error_untrusted(error, data, flow)
                 return
-            self._receive(message, data, flow)
+            self._receive(message, data, flow, is_admitted=may_refuse)
         except Exception as error:  # the one guard around untrusted input
             self._note_guard_error(error, data)
 
@@ -464,19 +468,40 @@ class EndpointCore(ABC):
         """A stream connection broke or could not be opened."""
         self._layer.receive_connection_lost(connection, reason)
 
-    def _receive(self, message: Request | Response, data: bytes, flow: Flow) -> None:
+    def _is_refused(self, outline: Outline, flow: Flow) -> bool:
+        """Refuse an INVITE whose lines are sound before it is looked into, or absorb the ACK of a refusal.
+
+        In overload nearly all messages are of these two kinds; taking them apart would cost more than answering them.
+        """
+        method, _, rest = outline.start_line.partition(" ")
+        request = Request(method, rest.partition(" ")[0], outline.headers)
+        refusal = self._layer.find_early_refusal(request, flow)
+        if refusal is None:
+            return False
+        self._note_request(request, outline.data, flow)
+        if method == "INVITE":
+            self._mark_source(request, flow)
+            self._layer.refuse_statelessly(request, flow, refusal)
+        return True
+
+    def _note_request(self, request: Request, data: bytes, flow: Flow) -> None:
         if self.on_wire is not None:
             self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, "ok"))
-        if isinstance(message, Response):
-            self.counters.responses_in[message.status] += 1
-            self._layer.receive_response(message, flow)
-            return
-        method = message.method
+        method = request.method
         self.counters.requests_in[method if method in METHODS else "other"] += 1
-        self._mark_source(message, flow)
-        if self.normaliser is not None:
-            self.normaliser.incoming(message, flow.remote[0])
-        self._layer.receive_request(message, flow)
+
+    def _receive(self, message: Request | Response, data: bytes, flow: Flow, *, is_admitted: bool = False) -> None:
+        if isinstance(message, Request):
+            self._note_request(message, data, flow)
+            self._mark_source(message, flow)
+            if self.normaliser is not None:
+                self.normaliser.incoming(message, flow.remote[0])
+            self._layer.receive_request(message, flow, is_admitted=is_admitted)
+            return
+        if self.on_wire is not None:
+            self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, "ok"))
+        self.counters.responses_in[message.status] += 1
+        self._layer.receive_response(message, flow)
 
     def _mark_source(self, request: Request, flow: Flow) -> None:
         """received and rport in the top Via (§18.2.1, RFC 3581 §4)."""

@@ -83,7 +83,7 @@ class Via:
     Parameters that came as checked text are taken apart only when they are asked for: one Via is made per message.
     """
 
-    __slots__ = ("_params", "_params_text", "host", "port", "text", "transport")
+    __slots__ = ("_branch", "_params", "_params_text", "host", "port", "text", "transport")
 
     def __init__(
         self,
@@ -99,6 +99,7 @@ class Via:
         self.host: Final = host
         self.port: Final = port
         self.text: Final = text
+        self._branch: str | None = None
         self._params = params
         self._params_text: Final = params_text
 
@@ -137,9 +138,10 @@ class Via:
     @property
     def branch(self) -> str | None:
         """The branch parameter, None when absent or empty."""
-        if self._params is None:
-            return read_param(self._params_text, "branch") or None
-        return find_param(self._params, "branch") or None
+        branch = self._branch
+        if branch is None:
+            branch = self._branch = self.param("branch") or ""
+        return branch or None
 
     @property
     def received(self) -> str | None:
@@ -150,6 +152,8 @@ class Via:
     @property
     def has_rport(self) -> bool:
         """Whether rport is there, with or without a value (RFC 3581)."""
+        if self._params is None and "rport" not in self._params_text.lower():
+            return False
         return self.param("rport") is not None
 
     @property

@@ -108,6 +108,8 @@ class Message:
         for key, parse in _ROUTING_HEADERS:
             text = index.get(key)
             if text is not None:
+                if key == "via" and key in typed:
+                    continue
                 typed[key] = parse(text if text.__class__ is str else text[0])
             elif key != "max-forwards":
                 raise SipParseError(f"{key} is missing")

@@ -15,7 +15,7 @@ All other headers stay text and are read by who needs them, so a malformed P-Ass
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from ims_as.sip.counters import METHODS
 from ims_as.sip.errors import SipParseError
@@ -29,8 +29,11 @@ __all__ = [
     "MAX_HEADERS",
     "MAX_HEADER_SECTION_BYTES",
     "MAX_METHOD_CHARS",
+    "Outline",
     "StreamParser",
+    "outline_message_untrusted",
     "parse_message_untrusted",
+    "read_outline_untrusted",
 ]
 
 # a datagram holds no more than 65,507 bytes, and a stream has no need for more than a datagram
@@ -199,10 +202,18 @@ def _salvage(head: bytes) -> Request | None:
     return _answerable(Request(parts[0], parts[1], items))
 
 
-def parse_message_untrusted(data: bytes) -> Request | Response:
-    """Read one message that fills a datagram.
+class Outline(NamedTuple):
+    """A datagram after step 1: its lines are sound, what they say has not been looked at."""
 
-    Bytes after Content-Length are dropped; without Content-Length the body goes to the end (RFC 3261 §18.3).
+    start_line: str
+    headers: Headers
+    data: bytes
+    body_at: int
+    """Where the body begins in `data`."""
+
+
+def outline_message_untrusted(data: bytes) -> Outline:
+    """Step 1 of reading a message that fills a datagram: enough to refuse it.
 
     Raises:
         SipParseError: the datagram is not a SIP message; nothing else is ever raised.
@@ -217,12 +228,24 @@ def parse_message_untrusted(data: bytes) -> Request | Response:
             raise SipParseError("header section too large", 513, partial, fatal=True)
         raise SipParseError("no end of header section", 400, partial, fatal=True)
     start_line, headers = _split_head(data[start:end])
+    return Outline(start_line, headers, data, end + 4)
+
+
+def read_outline_untrusted(outline: Outline) -> Request | Response:
+    """The other steps.
+
+    Bytes after Content-Length are dropped; without Content-Length the body goes to the end (RFC 3261 §18.3).
+
+    Raises:
+        SipParseError: the datagram is not a SIP message; nothing else is ever raised.
+    """
+    start_line, headers, data, start = outline
     length, error = None, None
     try:
         length = _content_length(headers)
     except SipParseError as caught:
         error = caught
-    body = data[end + 4 :] if length is None else data[end + 4 : end + 4 + length]
+    body = data[start:] if length is None else data[start : start + length]
     message = _check_meaning(start_line, headers, body)
     if error is None and length is not None and len(body) < length:
         error = SipParseError("body shorter than Content-Length")
@@ -233,6 +256,15 @@ def parse_message_untrusted(data: bytes) -> Request | Response:
             error.partial = _answerable(message)
         raise error
     return message
+
+
+def parse_message_untrusted(data: bytes) -> Request | Response:
+    """Read one message that fills a datagram: all steps.
+
+    Raises:
+        SipParseError: the datagram is not a SIP message; nothing else is ever raised.
+    """
+    return read_outline_untrusted(outline_message_untrusted(data))
 
 
 class StreamParser:

@@ -11,9 +11,9 @@ and would never acknowledge the call.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from hashlib import blake2b
 from typing import Final
 
 import attrs
@@ -22,7 +22,7 @@ from ims_as.sip.errors import LocalProtocolError, SipParseError
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import REASONS, Request
 
-__all__ = ["NO_TRANSACTION", "TOO_MANY", "Gate", "Refusal", "StatelessResponder"]
+__all__ = ["ABSORBED", "NO_TRANSACTION", "TOO_MANY", "Gate", "Refusal", "StatelessResponder"]
 
 TAG_MARK: Final = "x"
 """First letter of our stateless tags; `EndpointCore.new_tag` makes hexadecimal text, which never begins with it."""
@@ -66,6 +66,7 @@ Gate = Callable[[Request, Flow], Refusal | None]
 """Asked for each new request outside of dialogs (never ACK or CANCEL); None lets it in."""
 
 TOO_MANY: Final = Refusal("too many transactions", headers=(("Retry-After", "10"),))
+ABSORBED: Final = Refusal("ACK of a refusal", 0)
 NO_TRANSACTION: Final = Refusal("CANCEL of no transaction", 481)
 
 
@@ -91,30 +92,31 @@ class StatelessResponder:
     def _digest(self, request: Request) -> bytes:
         if self._digested is not None and self._digested[0] is request:
             return self._digested[1]
-        parts: tuple[str, ...]
         try:
             via = request.via
-            parts = (via.branch or "", via.host.lower(), request.from_tag or "", request.call_id)
-            number = request.cseq.number
+            text = f"{via.branch}\0{via.host.lower()}\0{request.call_id}\0{request.cseq.number}"
         except SipParseError:  # what is left of a request that could not be read
             headers = request.headers
-            parts = tuple(headers.get(name) or "" for name in ("via", "from", "call-id", "cseq"))
-            number = 0
-        text = "\0".join((*parts, str(number)))
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8, key=self._secret).digest()
+            text = "\0".join(headers.get(name) or "" for name in ("via", "call-id", "cseq"))
+        digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8, key=self._secret).digest()
         self._digested = request, digest
         return digest
 
+    @property
+    def is_open(self) -> bool:
+        """Nothing is refused: there is no gate, and no refusal to be repeated."""
+        return self.gate is None and not self._refused
+
     def absorbs_ack(self, ack: Request) -> bool:
         """Whether this is the ACK of a refusal of ours, which wants nothing."""
-        tag = ack.to_tag
-        return tag is not None and tag.startswith(TAG_MARK) and tag == self.tag(ack)
+        to = ack.headers.get("to") or ""
+        return f";tag={TAG_MARK}" in to and f";tag={self.tag(ack)}" in to
 
     def find_refusal(self, request: Request, flow: Flow, now: float) -> Refusal | None:
         """What a request that matches no transaction is refused with, None when it is let in."""
         if now < self._remembered_until and self._is_remembered(request):
             return self._latest
-        if self.gate is None or request.to_tag is not None:
+        if self.gate is None or _has_to_tag(request):
             return None
         refusal = self.gate(request, flow)
         if refusal is not None and refusal.status and flow.connection is None and request.method == "INVITE":
@@ -139,19 +141,31 @@ class StatelessResponder:
 
     def build(self, request: Request, refusal: Refusal) -> bytes:
         """The answer for the wire: Via, From, To, Call-ID and CSeq as they came, and what the refusal says."""
+        to_tag = "" if _has_to_tag(request) else f";tag={self.tag(request)}"
         lines: list[str] = []
-        _copy(lines, "Via", request.headers.get_all("via"))
-        _copy(lines, "From", request.headers.get_all("from")[:1])
-        to = request.headers.get("to") or ""
-        # a parameter behind an address without brackets is one of the header (§20), so the tag may just follow
-        lines.append(f"To: {to}" if request.to_tag is not None else f"To: {to};tag={self.tag(request)}")
-        _copy(lines, "Call-ID", request.headers.get_all("call-id")[:1])
-        _copy(lines, "CSeq", request.headers.get_all("cseq")[:1])
+        index = request.headers.indexed()
+        for prefix, key in _COPIED:
+            found = index.get(key, "")
+            if not isinstance(found, str):
+                if key == "via":
+                    lines += [prefix + value for value in found]
+                    continue
+                found = found[0]
+            # a parameter behind an address without brackets is one of the header (§20), so the tag may just follow
+            lines.append(f"{prefix}{found}{to_tag}" if key == "to" else prefix + found)
         lines.append("")
-        head = "\r\n".join(lines).encode("utf-8", "surrogateescape")
-        return refusal.start + head + refusal.tail
+        return refusal.start + "\r\n".join(lines).encode("utf-8", "surrogateescape") + refusal.tail
 
 
-def _copy(lines: list[str], name: str, values: Iterable[str]) -> None:
-    for value in values:
-        lines.append(f"{name}: {value}")
+def _has_to_tag(request: Request) -> bool:
+    """Seen without taking To apart where it has no such word, as in nearly all requests that make a dialog."""
+    return "tag" in (request.headers.get("to") or "").lower() and request.to_tag is not None
+
+
+_COPIED: Final = (
+    ("Via: ", "via"),
+    ("From: ", "from"),
+    ("To: ", "to"),
+    ("Call-ID: ", "call-id"),
+    ("CSeq: ", "cseq"),
+)

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ims_as.sip.counters import METHODS, SipCounters
+from ims_as.sip.errors import SipParseError
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import Request, Response, build_cancel, build_response
 from ims_as.sip.next_hop import response_flow
-from ims_as.sip.stateless import NO_TRANSACTION, TOO_MANY, Refusal, StatelessResponder
+from ims_as.sip.stateless import ABSORBED, NO_TRANSACTION, TOO_MANY, Refusal, StatelessResponder
 from ims_as.sip.timers import TimerConfig, TimerHandle, TimerHeap
 from ims_as.sip.transaction import (
     ClientEvent,
@@ -214,8 +215,22 @@ class TransactionLayer:
 
     # ---------------------------------------------------------------- server side
 
-    def receive_request(self, request: Request, flow: Flow) -> None:
-        """A parsed request from the wire."""
+    def find_early_refusal(self, request: Request, flow: Flow) -> Refusal | None:
+        """What an INVITE is refused with that has not been looked into yet; for an ACK: that of the refused INVITE.
+
+        None: it has to be, and `receive_request` is to be told that the gate was asked. Never raises for what is in it.
+        """
+        try:
+            if request.method == "ACK":
+                return ABSORBED if self.stateless.absorbs_ack(request) else None
+            if self.stateless.is_open or server_key(request, "INVITE") in self._servers:
+                return None
+            return self.stateless.find_refusal(request, flow, self.now())
+        except SipParseError:
+            return None  # reading it will tell what is wrong with it
+
+    def receive_request(self, request: Request, flow: Flow, *, is_admitted: bool = False) -> None:
+        """A parsed request from the wire; admitted: the gate was asked."""
         method = request.method
         key = server_key(request, "INVITE" if method == "ACK" else method)
         transaction = self._servers.get(key)
@@ -232,9 +247,11 @@ class TransactionLayer:
             if not self.stateless.absorbs_ack(request):
                 self.user.on_ack(request, flow)
             return
-        if method != "CANCEL" and (refusal := self.stateless.find_refusal(request, flow, self.now())) is not None:
-            self.refuse_statelessly(request, flow, refusal)
-            return
+        if not (is_admitted or method == "CANCEL"):
+            refusal = self.stateless.find_refusal(request, flow, self.now())
+            if refusal is not None:
+                self.refuse_statelessly(request, flow, refusal)
+                return
         if len(self._servers) + len(self._clients) >= self._max_transactions:
             self.refuse_statelessly(request, flow, TOO_MANY)
             return

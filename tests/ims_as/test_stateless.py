@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ims_as.sip.core import EndpointCore
+from ims_as.sip.core import EndpointCore, WireEvent
 from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import Request, Response
@@ -206,3 +206,82 @@ def test_the_endpoint_has_no_gate_at_first() -> None:
     endpoint: EndpointCore = Fixture().endpoint
     assert endpoint.gate is None
     assert FLOW.connection is None
+
+
+class CountingGate:
+    """Notes what it is asked; refuses while it is closed."""
+
+    def __init__(self, *, is_closed: bool) -> None:
+        self.is_closed = is_closed
+        self.asked: list[str] = []
+
+    def __call__(self, request: Request, flow: Flow) -> Refusal | None:
+        self.asked.append(request.method)
+        return FULL if self.is_closed else None
+
+
+class Nothing:
+    """A normaliser that changes nothing."""
+
+    def incoming(self, request: Request, host: str) -> None: ...
+    def outgoing(self, request: Request, host: str) -> None: ...
+
+
+@pytest.mark.parametrize("is_normalised", [False, True])
+def test_the_gate_is_asked_once(is_normalised: bool) -> None:
+    """Before the INVITE is taken apart, where nothing has to be changed in it first."""
+    for is_closed in (False, True):
+        fixture = Fixture()
+        gate = fixture.endpoint.gate = CountingGate(is_closed=is_closed)
+        if is_normalised:
+            fixture.endpoint.normaliser = Nothing()
+        fixture.receive(request_bytes())
+        assert gate.asked == ["INVITE"]
+        assert len(fixture.user.requests) == (0 if is_closed else 1)
+        assert [response.status for response in answers(fixture)] == ([503] if is_closed else [])
+        fixture.receive(request_bytes("OPTIONS", branch="z9hG4bK-2"))
+        assert gate.asked == ["INVITE", "OPTIONS"]
+        assert fixture.endpoint.counters.requests_in == {"INVITE": 1, "OPTIONS": 1}
+
+
+def test_a_retransmission_of_an_admitted_invite_is_not_refused() -> None:
+    fixture = Fixture()
+    gate = fixture.endpoint.gate = CountingGate(is_closed=False)
+    fixture.receive(request_bytes())
+    gate.is_closed = True
+    fixture.receive(request_bytes())
+    assert gate.asked == ["INVITE"]
+    assert fixture.endpoint.counters.retransmissions_in == {"INVITE": 1}
+    assert answers(fixture) == []
+
+
+def test_an_invite_inside_a_dialog_is_not_asked_about() -> None:
+    fixture = closed_fixture()
+    fixture.receive(request_bytes(to_tag="abc"))
+    assert len(fixture.user.requests) == 1
+
+
+@pytest.mark.parametrize("via", ["nonsense", "SIP/2.0/UDP h;;"])
+def test_what_cannot_be_refused_is_told_what_is_wrong_with_it(via: str) -> None:
+    fixture = closed_fixture()
+    fixture.receive(request_bytes(via=via))
+    assert fixture.user.requests == []
+    assert sum(fixture.endpoint.counters.parse_errors.values()) == 1
+    fixture.endpoint.gate = lambda request, flow: None
+    fixture.receive(request_bytes(cseq="1 BYE"))
+    assert [response.status for response in answers(fixture)] == [400]
+
+
+def test_the_trail_has_the_refusal_and_what_was_refused() -> None:
+    fixture = closed_fixture()
+    events: list[WireEvent] = []
+    fixture.endpoint.on_wire = events.append
+    fixture.receive(request_bytes())
+    tag = answers(fixture)[0].to_tag
+    fixture.receive(request_bytes("ACK", to_tag=tag))
+    assert [(event.direction, event.data.split(b" ")[0]) for event in events] == [
+        ("in", b"INVITE"),
+        ("out", b"SIP/2.0"),
+        ("in", b"ACK"),
+    ]
+    assert fixture.endpoint.counters.requests_in == {"INVITE": 1, "ACK": 1}
