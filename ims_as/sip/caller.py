@@ -55,13 +55,11 @@ class CallerSide:
         """The early dialog with that To tag."""
         return self._early.get(tag)
 
-    def _open(self, tag: str, response: Response) -> DialogExchange | None:
+    def _open(self, tag: str, response: Response) -> DialogExchange:
         """The exchange of a response's dialog, a new one for a tag that was not seen before."""
         session = self._session
         exchange = self._early.get(tag)
         if exchange is None:
-            if len(self._early) >= MAX_FORKS:
-                return None
             dialog = Dialog.from_uac(session.request, response)
             dialog.headers = session.request_headers
             exchange = session.new_exchange(dialog)
@@ -171,9 +169,9 @@ class CallerSide:
             return
         if response.status == 199 and tag not in self._early:
             return
-        exchange = self._open(tag, response)
-        if exchange is None:
+        if tag not in self._early and len(self._early) >= MAX_FORKS:
             return
+        exchange = self._open(tag, response)
         rseq = read_rseq(response)
         if rseq is not None:
             if exchange.rseq not in (0, rseq - 1):
@@ -238,9 +236,6 @@ class CallerSide:
     def _be_answered(self, response: Response, tag: str) -> None:
         session = self._session
         exchange = self._open(tag, response)
-        if exchange is None:
-            self._hang_up_fork(response, tag)
-            return
         dialog = exchange.dialog
         assert dialog is not None
         dialog.confirm(response)
