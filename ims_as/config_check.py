@@ -22,11 +22,12 @@ from ims_as.config_model import (
 )
 from ims_as.errors import Problem
 from ims_as.isc.peer_rules import rule_problems
+from ims_as.transport.identity import normal_identity
+from ims_as.transport.tls import TlsContexts, TlsSetupError
 
 __all__ = ["check_config"]
 
 MAX_PATTERN_CHARS = 1000
-SIP_TRANSPORTS = ("udp", "tcp")
 DIAMETER_TRANSPORTS = ("tcp",)
 CORE_GUARD_MS = 2000
 """Known cores give an AS with SESSION_CONTINUED 2 s before they go on without it."""
@@ -119,11 +120,24 @@ def _check_peers(config: Config) -> Iterator[tuple[str, str]]:
 
 def _check_transports(config: Config) -> Iterator[tuple[str, str]]:
     for index, address in enumerate(config.sip.listen):
-        if address.transport not in SIP_TRANSPORTS:
-            yield f"sip.listen[{index}]", f"{address.transport}: is not supported by this version"
+        if address.transport == "tls" and config.sip.tls is None:
+            yield f"sip.listen[{index}]", "needs sip.tls: a certificate"
     for index, peer in enumerate(config.diameter.peers):
         if peer.address.transport not in DIAMETER_TRANSPORTS:
             yield f"diameter.peers[{index}].address", f"{peer.address.transport}: is not supported by this version"
+
+
+def _check_tls(config: Config) -> Iterator[tuple[str, str]]:
+    tls = config.sip.tls
+    if tls is None:
+        return
+    try:
+        TlsContexts(tls.options())
+    except TlsSetupError as error:
+        yield "sip.tls", str(error)
+    for index, peer in enumerate(tls.peers):
+        if not normal_identity(peer):
+            yield f"sip.tls.peers[{index}]", f"expected a domain (no wildcard) or an address, not {peer!r}"
 
 
 def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
@@ -141,7 +155,7 @@ def check_config(config: Config) -> tuple[list[Problem], list[Problem]]:
     """Checks what single values cannot know; returns problems and warnings."""
     problems = [
         Problem(path, text)
-        for check in (_check_uris, _check_agents, _check_routing, _check_peers, _check_transports)
+        for check in (_check_uris, _check_agents, _check_routing, _check_peers, _check_transports, _check_tls)
         for path, text in check(config)
     ]
     problems += [Problem(path, text) for path, text in _check_media(config.media)]
@@ -161,6 +175,8 @@ def _warnings(config: Config) -> Iterator[Problem]:
         yield Problem("sip.answer_budget_ms", text)
     if config.diameter.peers and config.diameter.sh.budget_ms >= budget_ms:
         yield Problem("diameter.sh.budget_ms", f"leaves nothing of sip.answer_budget_ms ({budget_ms} ms)")
+    if config.sip.tls is not None and not config.sip.tls.verify_peer:
+        yield Problem("sip.tls.verify_peer", "nobody's certificate is checked: for laboratories only")
     yield from _capacity_warnings(config.media, config.limits)
     if not config.sip.trusted_peers:
         yield Problem("sip.trusted_peers", "nobody is trusted: no call will be taken")

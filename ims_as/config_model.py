@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from ims_as.transport.address import ListenAddress
+from ims_as.transport.tls import TlsOptions
 
 __all__ = [
     "ENGINE_TYPES",
@@ -50,6 +51,7 @@ __all__ = [
     "ShConfig",
     "SipConfig",
     "StoreConfig",
+    "TlsConfig",
     "TransferConfig",
     "TransferEarlyMedia",
     "TransferMethod",
@@ -245,6 +247,39 @@ class PeerConfig:
 
 
 @attrs.frozen
+class TlsConfig:
+    """TLS for SIP: 1.2 at least, both sides show a certificate (RFC 5922)."""
+
+    certificate: Path
+    """PEM file: our certificate, then those of the authorities between it and the root."""
+    key: Secret | None = None
+    """Its private key in PEM; none: it is in the file of the certificate."""
+    key_password: Secret | None = None
+    """Opens an encrypted key."""
+    ca: Path | None = None
+    """PEM file with the authorities that vouch for our peers; none: those of the system."""
+    verify_peer: bool = True
+    """Peers must show a certificate by one of these authorities, and where we connect it must name the host that the
+    URI names.  ``false`` is for laboratories."""
+    peers: tuple[str, ...] = ()
+    """Domains or addresses, one of which the certificate of whoever connects to us must name; none: any certificate
+    that is vouched for.  ``trusted_peers`` applies besides."""
+
+    def options(self) -> TlsOptions:
+        """The same for the endpoint; a key in a file is read again at each reload."""
+        key, password = self.key, self.key_password
+        return TlsOptions(
+            self.certificate,
+            key_file=Path(key.name) if key is not None and key.kind == "file" else None,
+            key=key.value if key is not None and key.kind == "env" else None,
+            key_password=None if password is None else password.value,
+            ca=self.ca,
+            verify_peer=self.verify_peer,
+            peers=self.peers,
+        )
+
+
+@attrs.frozen
 class SipConfig:
     """SIP towards the S-CSCF (ISC)."""
 
@@ -260,6 +295,8 @@ class SipConfig:
     hosts: dict[str, HostPort] = attrs.Factory(dict)
     """Fixed addresses of host names in SIP URIs, asked before DNS: ``name: host:port``."""
     dns: DnsConfig = DnsConfig()
+    tls: TlsConfig | None = None
+    """Certificates for ``tls:`` addresses in ``listen``; a reload reads the files again."""
     answer_budget_ms: int = _bounded(1500, 50, 60000)
     """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
     on_failure: OnFailure = OnFailure.IFC

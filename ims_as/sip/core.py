@@ -350,17 +350,29 @@ class EndpointCore(ABC):
             client_transaction = client_transaction.successor
         self._layer.cancel(client_transaction, headers)
 
-    def local_uri(self, destination_or_flow: Destination | Flow) -> SipUri:
-        """URI at which we are reached from there, for Contact and Record-Route."""
+    def local_uri(self, destination_or_flow: Destination | Flow, *, request: Request | None = None) -> SipUri:
+        """URI at which we are reached from there, for Contact and Record-Route.
+
+        Args:
+            request: what came from there; by sips: it is answered with a sips: URI (§12.1.1).
+        """
         host, port = self._sent_by(destination_or_flow)
-        transport = destination_or_flow.transport
+        transport = self._spoken(destination_or_flow.transport)
+        if transport == "TLS" and _is_sips(destination_or_flow, request):
+            return SipUri("sips", "", host, port)
         params = () if transport == "UDP" else (("transport", transport.lower()),)
         return SipUri("sip", "", host, port, params)
 
     def _sent_by(self, there: Destination | Flow) -> tuple[str, int]:
-        if self._advertise is not None:
+        transport = there.transport
+        if self._advertise is not None and transport != "TLS":
             return self._advertise
-        return self._listener(there.transport, there.local[0] if isinstance(there, Flow) else there.host)
+        own = self._listener(transport, there.local[0] if isinstance(there, Flow) else there.host)
+        return own if self._advertise is None else (self._advertise[0], own[1])  # TLS has a port of its own
+
+    def _spoken(self, transport: str) -> str:
+        """That transport if we speak it at all, else the one that we are reached by."""
+        return transport
 
     def _add_via(self, request: Request, flow: Flow, branch: str) -> None:
         if self.normaliser is not None:
@@ -377,9 +389,10 @@ class EndpointCore(ABC):
         reason = self._put(flow, message)
         if reason == CONNECTION_GONE and isinstance(transaction, ServerTransaction):
             # §18.2.2: open a connection to the source address and the port of the Via
-            port = transaction.request.via.port or DEFAULT_PORTS[flow.transport]
+            via = transaction.request.via
+            port = via.port or DEFAULT_PORTS[flow.transport]
             try:
-                again = self._flow_to(Destination(flow.transport, flow.remote[0], port))
+                again = self._flow_to(Destination(flow.transport, flow.remote[0], port, domain=via.host))
             except OSError as error:
                 reason = str(error)
             else:
@@ -520,6 +533,16 @@ class EndpointCore(ABC):
     def _note_guard_error(self, error: Exception, data: bytes) -> None:
         self.counters.guard_errors[type(error).__name__] += 1
         self.guard_samples.append(data)
+
+
+def _is_sips(there: Destination | Flow, request: Request | None) -> bool:
+    """Whether RFC 3261 §8.1.1.8 and §12.1.1 ask for a sips: Contact."""
+    if request is None:
+        return isinstance(there, Destination) and there.is_sips
+    decisive = request.record_routes[:1] or request.headers.get_list("contact")[:1]
+    return request.uri[:5].lower() == "sips:" or any(
+        "<sips:" in text or text.startswith("sips:") for text in map(str.lower, decisive)
+    )
 
 
 def _bytes_of(message: Request | Response) -> bytes:

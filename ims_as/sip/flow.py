@@ -20,7 +20,7 @@ class Flow(NamedTuple):
     """A path between two addresses (a plain tuple: one is made for each datagram)."""
 
     transport: str
-    """``UDP`` or ``TCP``."""
+    """``UDP``, ``TCP`` or ``TLS``."""
     local: tuple[str, int]
     remote: tuple[str, int]
     connection: int | None = None
@@ -36,10 +36,15 @@ class Destination:
     """Next hop of a request before name resolution."""
 
     transport: str
-    """``UDP`` or ``TCP``."""
+    """``UDP``, ``TCP`` or ``TLS``."""
     host: str
     """IP address without brackets, or a name."""
     port: int = 0
     """0: none was given; the static table's or the transport's default applies."""
     any_transport: bool = attrs.field(default=False, eq=False)
     """The URI left the transport open, so that DNS may choose it (RFC 3263 §4.1)."""
+    domain: str = attrs.field(default="", eq=False)
+    """The name that was asked for, where `host` is its address: whose certificate a TLS peer must have (RFC 5922 §7.3);
+    "": the host itself."""
+    is_sips: bool = attrs.field(default=False, eq=False)
+    """Of a sips: URI: nothing but TLS will do, and our Contact is sips: too."""

@@ -15,7 +15,7 @@ def next_hop(request: Request) -> Destination:
     """The next hop of a request that is ready to be sent.
 
     Raises:
-        SipParseError: the URI that decides has no host that SIP could reach (tel:, urn:, sips:, unknown transport).
+        SipParseError: the URI that decides has no host that SIP could reach (tel:, urn:, unknown transport).
     """
     route = request.headers.get_list("route")
     return uri_destination(parse_name_addr(route[0]).uri_text if route else request.uri)
@@ -33,11 +33,13 @@ def uri_destination(text: str) -> Destination:
     if not isinstance(uri, SipUri):
         raise SipParseError("no SIP URI to send to", 416)
     named = uri.param("transport")
-    transport = (named or ("tls" if uri.scheme == "sips" else "udp")).upper()
-    if transport not in ("UDP", "TCP"):
+    transport = (named or "udp").upper()
+    is_sips = uri.scheme == "sips"
+    if is_sips and (named is None or transport == "TCP"):
+        transport = "TLS"  # RFC 5630 §3.1.3: transport=tcp is that below TLS
+    if transport not in DEFAULT_PORTS or (is_sips and transport != "TLS"):
         raise SipParseError("no such transport", 416)
-    is_open = named is None and uri.scheme == "sip" and not uri.port
-    return Destination(transport, uri.host, uri.port or 0, is_open)
+    return Destination(transport, uri.host, uri.port or 0, named is None and not uri.port, is_sips=is_sips)
 
 
 def response_flow(flow: Flow, via: Via) -> Flow:

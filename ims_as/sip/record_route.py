@@ -50,7 +50,7 @@ class RecordRouter:
         if request.method not in _MAKES_A_DIALOG or request.to_tag is not None:
             return []
         mark = self._mark(request.call_id)
-        near = self._endpoint.local_uri(transaction.flow)
+        near = self._endpoint.local_uri(transaction.flow, request=request)
         try:
             far = self._endpoint.local_uri(next_hop(request))
         except SipParseError:

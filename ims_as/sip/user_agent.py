@@ -142,7 +142,7 @@ class UserAgent:
             response_headers: part of all our responses in the session.
             request_headers: part of all our requests in the dialog.
         """
-        contact = f"<{self.endpoint.local_uri(transaction.flow)}>{contact_params}"
+        contact = f"<{self.endpoint.local_uri(transaction.flow, request=request)}>{contact_params}"
         session = InviteSession(
             self, request, local_tag=transaction.to_tag, contact=contact, on_event=on_event, server=transaction
         )

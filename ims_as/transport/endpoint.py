@@ -29,7 +29,8 @@ from ims_as.sip.transaction import (
 from ims_as.sip.transaction_layer import MAX_TRANSACTIONS, TransactionUser
 from ims_as.transport.address import ListenAddress
 from ims_as.transport.resolver import NameServers, Resolver
-from ims_as.transport.tcp import TcpTransport
+from ims_as.transport.streams import StreamTransport
+from ims_as.transport.tls import TlsContexts, TlsOptions
 from ims_as.transport.udp import UdpListener
 
 __all__ = [
@@ -74,7 +75,7 @@ class TokenSource:
 
 
 class Endpoint(EndpointCore):
-    """A SIP endpoint on UDP and TCP sockets.
+    """A SIP endpoint on UDP, TCP and TLS sockets.
 
     Args:
         listen: local addresses; port 0 lets the kernel choose, `addresses` tells what it chose.
@@ -82,9 +83,10 @@ class Endpoint(EndpointCore):
         is_trusted: whether an IP address may speak to us; everybody by default.
         hosts: static names to address and port.
         dns: whom to ask for other names; those of the system by default.
+        tls: certificates; without them there is no TLS.
 
     Raises:
-        ValueError: no listen address, or one whose transport is neither udp nor tcp.
+        ValueError: no listen address, or TLS without a certificate (`TlsSetupError`: with one that cannot be used).
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Endpoint(EndpointCore):
         is_trusted: Callable[[str], bool] | None = None,
         hosts: Mapping[str, tuple[str, int]] | None = None,
         dns: NameServers | None = None,
+        tls: TlsOptions | None = None,
         timers: TimerConfig | None = None,
         on_wire: Callable[[WireEvent], None] | None = None,
         counters: SipCounters | None = None,
@@ -116,12 +119,13 @@ class Endpoint(EndpointCore):
         if not listen:
             raise ValueError("an endpoint needs a listen address")
         for address in listen:
-            if address.transport not in ("udp", "tcp"):
-                raise ValueError(f"{address}: only udp and tcp can be listened on")
+            if address.transport == "tls" and tls is None:
+                raise ValueError(f"{address}: TLS needs a certificate")
         self._listen = tuple(listen)
         self._resolver = Resolver({} if hosts is None else hosts, dns)
         self._udp: dict[tuple[str, int], UdpListener] = {}
-        self._tcp = TcpTransport(self, self.counters)
+        self._tls = None if tls is None else TlsContexts(tls)
+        self._streams = StreamTransport(self, self.counters, tls=self._tls)
         self._addresses: list[ListenAddress] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope: trio.CancelScope | None = None
@@ -135,7 +139,16 @@ class Endpoint(EndpointCore):
 
     @property
     def n_connections(self) -> int:
-        return len(self._tcp)
+        return len(self._streams)
+
+    def reload_tls(self) -> None:
+        """Read certificate, key and authorities again; open connections keep theirs. Nothing to do without TLS.
+
+        Raises:
+            TlsSetupError: they cannot be used; the former ones stay.
+        """
+        if self._tls is not None:
+            self._tls.reload()
 
     def oldest_wait_s(self) -> float:
         """How long the oldest datagram that was not read yet has been here, seconds."""
@@ -154,19 +167,19 @@ class Endpoint(EndpointCore):
                     self._udp[listener.local] = listener
                     bound = listener.local
                 else:
-                    bound = self._tcp.bind(address.host, address.port)
+                    bound = self._streams.bind(address.host, address.port, address.transport.upper())
                 self._addresses.append(ListenAddress(address.transport, *bound))
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._tcp.serve)
+                nursery.start_soon(self._streams.serve)
                 nursery.start_soon(self._run_timers)
                 for listener in self._udp.values():
                     nursery.start_soon(listener.serve, self.receive_datagram_untrusted)
-                await trio.lowlevel.checkpoint()  # the TCP task has its nursery before anybody sends
+                await trio.lowlevel.checkpoint()  # the task of the streams has its nursery before anybody sends
                 task_status.started(self)
         finally:
             self._nursery = None
-            self._tcp.close()
+            self._streams.close()
             for listener in self._udp.values():
                 listener.close()
             self._udp.clear()
@@ -191,7 +204,7 @@ class Endpoint(EndpointCore):
 
     def _transmit_bytes(self, flow: Flow, data: bytes) -> str | None:
         if flow.connection is not None:
-            return None if self._tcp.send(flow, data) else CONNECTION_GONE
+            return None if self._streams.send(flow, data) else CONNECTION_GONE
         listener = self._udp.get(flow.local)
         return "no such listener" if listener is None else listener.send(data, flow.remote)
 
@@ -202,7 +215,7 @@ class Endpoint(EndpointCore):
         local = self._find_local(destination.transport, remote[0])
         if destination.transport == "UDP":
             return Flow("UDP", local, remote)
-        return self._tcp.connect(local, remote)
+        return self._streams.connect(destination.transport, local, remote, destination.domain or destination.host)
 
     def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
         if self._nursery is None or self._n_look_ups >= MAX_LOOK_UPS:
@@ -230,6 +243,12 @@ class Endpoint(EndpointCore):
             # nothing listens there: the request will fail, but it needs a Contact until then
             first = (self._addresses or self._listen)[0]
             return first.host, first.port
+
+    def _spoken(self, transport: str) -> str:
+        listen = self._addresses or self._listen
+        if any(address.transport == transport.lower() for address in listen):
+            return transport
+        return listen[0].transport.upper()
 
     def _find_local(self, transport: str, host: str) -> tuple[str, int]:
         """The listener with that address, else the first of its address family, else (for names) the first."""

@@ -107,14 +107,15 @@ class Resolver:
         """
         try:
             with trio.fail_after(LOOK_UP_DEADLINE_S):
-                found = await self._look_up(destination, transports or (destination.transport,))
+                spoken = ("TLS",) if destination.is_sips else transports or (destination.transport,)
+                found = await self._look_up(destination, spoken)
         except trio.TooSlowError as error:
             raise OSError(f"{destination.host}: no answer from the resolver") from error
         except (UnicodeError, dns.exception.DNSException) as error:  # a label that cannot be in the DNS
             raise OSError(f"{destination.host}: not a host name") from error
         if not found:
             raise OSError(f"{destination.host}: no address")
-        return tuple(found[:MAX_TARGETS])
+        return tuple(attrs.evolve(each, domain=destination.host) for each in found[:MAX_TARGETS])
 
     async def _look_up(self, destination: Destination, transports: Sequence[str]) -> list[Destination]:
         if self._dns is None or "." not in destination.host.rstrip("."):
@@ -140,7 +141,9 @@ class Resolver:
                 for each in await self._ask(resolver, host, "NAPTR")
             ]
             names = choose_services(records, transports)
-            names = names or [(name, f"{SERVICE_PREFIXES[name]}.{host}") for name in transports if name != "TLS"]
+            if not names:
+                without_naptr = [name for name in transports if (name == "TLS") is destination.is_sips]
+                names = [(name, f"{SERVICE_PREFIXES[name]}.{host}") for name in without_naptr]
         else:
             names = [(destination.transport, f"{SERVICE_PREFIXES[destination.transport]}.{host}")]
         services: list[tuple[str, str, int]] = []

@@ -28,6 +28,7 @@ from ims_as.config import (
 from ims_as.config_load import MAX_CONFIG_BYTES
 from ims_as.config_schema import build_schema, field_docs, render_config, to_plain
 from ims_as.transport.address import ListenAddress
+from tests.support.certificates import Authority
 
 FULL = """
 identity: sip:ai-as.ims.mnc001.mcc001.3gppnetwork.org     # our AS name as in the iFC ServerName
@@ -172,7 +173,7 @@ api: {listen: "x:99999"}
         ("media: {ports: 20000-70000}", "media.ports: expected a port number"),
         ("media: {ports: 2000-2007, workers: 8}\nlimits: {calls: 1}", "media.ports: fewer than two ports"),
         ("media: {mode: remote}", "media.mode: remote workers are not supported"),
-        ("sip: {listen: ['tls:127.0.0.1:5061']}", "sip.listen[0]: tls: is not supported"),
+        ("sip: {listen: ['tls:127.0.0.1:5061']}", "sip.listen[0]: needs sip.tls"),
         ("diameter: {peers: [{address: 'sctp:x:1'}]}", "diameter.peers[0].address: sctp: is not supported"),
         ("sip: {listen: []}", "sip.listen: there must be at least one"),
         ("sip: {listen: ['udp:127.0.0.1:1', 'udp:127.0.0.1:1']}", "sip.listen: an address is there twice"),
@@ -367,3 +368,33 @@ def test_anything_is_either_loaded_or_refused_with_paths(tree: dict[str, object]
         refused = ()
         assert parse_config(render_config(config), environ={})[0] == config
     assert all(problem.path or "YAML" in problem.text for problem in refused)
+
+
+def test_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("as", dns=["as.example.net"])
+    text = f"""
+sip:
+  listen: ["tls:127.0.0.1:5061"]
+  tls: {{certificate: {certificate}, key: {{file: {key}}}, ca: {authority.ca}, peers: [scscf.example.net]}}
+"""
+    config, doubts = parse_config(text, environ={})
+    assert doubts == []
+    assert config.sip.tls is not None
+    options = config.sip.tls.options()
+    assert (options.certificate, options.key_file, options.key, options.ca) == (certificate, key, None, authority.ca)
+    assert options.verify_peer
+    assert options.peers == ("scscf.example.net",)
+
+    found = warnings(text, "sip.tls.verify_peer=false")
+    assert found == ["sip.tls.verify_peer: nobody's certificate is checked: for laboratories only"]
+    by_environment = parse_config(text, overrides=["sip.tls.key={env: KEY}"], environ={"KEY": key.read_text()})[0]
+    assert by_environment.sip.tls is not None
+    assert by_environment.sip.tls.options().key == key.read_text()
+    assert "PRIVATE" not in render_config(by_environment)
+
+    assert [line.split(":")[0] for line in problems(text, "sip.tls.peers=['*.example.net']")] == ["sip.tls.peers[0]"]
+    assert "cannot be used" in problems(text, f"sip.tls.certificate={authority.ca}")[0]
+    assert "sip.tls: certificate" in problems(text, "sip.tls.key=null")[0]
+    with pytest.raises(ConfigError):
+        parse_config(text, overrides=["sip.tls={}"], environ={})

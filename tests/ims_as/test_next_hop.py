@@ -17,6 +17,9 @@ UDP = Flow("UDP", ("10.0.0.2", 5060), ("10.0.0.9", 33333))
         ("sip:bob@10.0.0.1", Destination("UDP", "10.0.0.1")),
         ("sip:10.0.0.1:5070;transport=TCP;lr", Destination("TCP", "10.0.0.1", 5070)),
         ("sip:bob@[2001:db8::1]:5061", Destination("UDP", "2001:db8::1", 5061)),
+        ("sip:10.0.0.1;transport=tls", Destination("TLS", "10.0.0.1")),
+        ("sips:bob@10.0.0.1", Destination("TLS", "10.0.0.1")),
+        ("sips:scscf.example:5070;transport=tcp", Destination("TLS", "scscf.example", 5070)),
         ("sip:scscf.example;maddr=192.0.2.1", Destination("UDP", "scscf.example")),
     ],
 )
@@ -24,7 +27,9 @@ def test_destination_of_a_uri(text: str, expected: Destination) -> None:
     assert uri_destination(text) == expected
 
 
-@pytest.mark.parametrize("text", ["tel:+1555", "sips:bob@10.0.0.1", "sip:bob@10.0.0.1;transport=ws", "sip:", "x"])
+@pytest.mark.parametrize(
+    "text", ["tel:+1555", "sips:10.0.0.1;transport=udp", "sip:bob@10.0.0.1;transport=ws", "sip:", "x"]
+)
 def test_no_way_there(text: str) -> None:
     with pytest.raises(SipParseError):
         uri_destination(text)
@@ -54,3 +59,19 @@ def test_responses_go_to_the_source(via: str, remote: tuple[str, int]) -> None:
 def test_responses_on_a_stream_stay_on_it() -> None:
     stream = Flow("TCP", ("10.0.0.2", 5060), ("10.0.0.9", 40000), 3)
     assert response_flow(stream, parse_via("SIP/2.0/TCP 10.0.0.9:5070;branch=1")) is stream
+
+
+@pytest.mark.parametrize(
+    ("text", "any_transport", "is_sips"),
+    [
+        ("sip:scscf.example", True, False),
+        ("sip:scscf.example:5060", False, False),
+        ("sip:scscf.example;transport=udp", False, False),
+        ("sips:scscf.example", True, True),
+        ("sips:scscf.example;transport=tcp", False, True),
+        ("sip:scscf.example;transport=tls", False, False),
+    ],
+)
+def test_what_is_left_to_the_dns(text: str, any_transport: bool, is_sips: bool) -> None:
+    found = uri_destination(text)
+    assert (found.any_transport, found.is_sips) == (any_transport, is_sips)

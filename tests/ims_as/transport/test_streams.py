@@ -14,8 +14,8 @@ from ims_as.sip.counters import SipCounters
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import Request, Response
-from ims_as.transport import tcp
-from ims_as.transport.tcp import TcpTransport
+from ims_as.transport import connection
+from ims_as.transport.streams import StreamTransport
 from tests.support.sip_messages import request_bytes
 
 OPTIONS = request_bytes("OPTIONS")
@@ -47,7 +47,7 @@ class Fixture:
     def __init__(self, **options: int) -> None:
         self.user = NotingUser()
         self.counters = SipCounters()
-        self.transport = TcpTransport(self.user, self.counters, **options)
+        self.transport = StreamTransport(self.user, self.counters, **options)
         self.address = self.transport.bind("127.0.77.3", 0)
 
     async def connect(self) -> trio.SocketStream:
@@ -165,7 +165,7 @@ def test_number_of_connections_is_bounded() -> None:
                 assert await third.receive_some() == b""
             assert fixture.counters.drops["too many connections"] == 1
             with pytest.raises(OSError):
-                fixture.transport.connect(fixture.address, ("127.0.77.4", 5060))
+                fixture.transport.connect("TCP", fixture.address, ("127.0.77.4", 5060))
 
     trio.run(test)
 
@@ -211,14 +211,14 @@ def test_queued_bytes_arrive_in_order() -> None:
 def test_connection_is_opened_once_and_queues_meanwhile() -> None:
     async def test() -> None:
         async with serving() as fixture:
-            other = TcpTransport(NotingUser(), SipCounters())
+            other = StreamTransport(NotingUser(), SipCounters())
             other.bind("127.0.77.4", 0)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(other.serve)
                 await trio.testing.wait_all_tasks_blocked()
-                flow = other.connect(("127.0.77.4", 0), fixture.address)
+                flow = other.connect("TCP", ("127.0.77.4", 0), fixture.address)
                 other.send(flow, OPTIONS)
-                assert other.connect(("127.0.77.4", 0), fixture.address) == flow
+                assert other.connect("TCP", ("127.0.77.4", 0), fixture.address) == flow
                 other.send(flow, OPTIONS)
                 await until(lambda: len(fixture.user.messages) == 2)
                 assert fixture.user.messages[0][1].remote[0] == "127.0.77.4"
@@ -228,7 +228,7 @@ def test_connection_is_opened_once_and_queues_meanwhile() -> None:
 
 
 def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "IDLE_DEADLINE_S", 0.03)
+    monkeypatch.setattr(connection, "IDLE_DEADLINE_S", 0.03)
 
     async def test() -> None:
         async with serving() as fixture, await fixture.connect() as stream:

@@ -1,0 +1,283 @@
+"""One stream connection, in either direction: plain TCP, and TLS over it.
+
+It is written to without waiting: what cannot be sent at once is queued up to `MAX_QUEUED_BYTES`, and sent by the
+connection's own writer task. A peer that does not read therefore loses its connection, not our memory. Its reader task
+feeds a `StreamParser`; a double CRLF is answered by a CRLF (RFC 5626 §3.5.1).
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final, Protocol
+
+import trio
+
+from ims_as.sip.counters import SipCounters
+from ims_as.sip.errors import SipParseError
+from ims_as.sip.flow import Flow
+from ims_as.sip.message import Request, Response
+from ims_as.sip.parser import StreamParser
+from ims_as.transport.identity import is_identity
+from ims_as.transport.tls import TlsContexts, tls_failure
+
+__all__ = ["Connection", "ConnectionOwner", "StreamUser", "TlsConnection"]
+
+MAX_QUEUED_BYTES: Final = 1 << 20
+"""Some 700 messages that a peer has not read: it has stopped reading."""
+IDLE_DEADLINE_S: Final = 600.0
+"""Longer than any transaction; a proxy that keeps its connection up sends keep-alives every two minutes or so."""
+CONNECT_DEADLINE_S: Final = 4.0
+"""As the longest guard of an S-CSCF: later, nobody waits for the request any more."""
+HANDSHAKE_DEADLINE_S: Final = 5.0
+"""Of TLS: two round trips and some arithmetic."""
+READ_BYTES: Final = 65_536
+READS_PER_WAKE_UP: Final = 16
+"""Then other tasks get their turn."""
+
+
+class StreamUser(Protocol):
+    """Who gets what the connections read; none of these may raise, except for bugs."""
+
+    def is_trusted(self, host: str) -> bool: ...
+    def receive_message_untrusted(self, message: Request | Response, flow: Flow) -> bool: ...
+    def receive_error_untrusted(self, error: SipParseError, data: bytes, flow: Flow) -> None: ...
+    def receive_connection_lost(self, connection: int, reason: str) -> None: ...
+
+
+class ConnectionOwner(Protocol):
+    """The table that a connection is in."""
+
+    user: StreamUser
+    counters: SipCounters
+
+    def forget(self, connection: Connection, reason: str) -> None: ...
+
+
+class Connection:
+    """A TCP connection, accepted or still to be opened."""
+
+    def __init__(self, owner: ConnectionOwner, sock: socket.socket, flow: Flow, *, is_ours: bool) -> None:
+        self.flow = flow
+        self.is_ours = is_ours
+        """We open it; else it was accepted."""
+        self.last_used = trio.current_time()
+        self._owner = owner
+        self._socket = sock
+        self._is_open = False
+        self._is_closed = False
+        self._queue = bytearray()
+        self._wake_writer = trio.Event()
+        self._scope = trio.CancelScope()
+
+    def leads_to(self, domain: str) -> bool:
+        """Whether a request for that domain may use this connection."""
+        return True
+
+    def send(self, data: bytes) -> None:
+        self.last_used = trio.current_time()
+        if self._is_open and not self._queue:
+            try:
+                n_sent = self._send_now(data)
+            except OSError as error:
+                self.close(error.strerror or "broken")
+                return
+            if n_sent == len(data):
+                return
+            data = data[n_sent:]
+        if len(self._queue) + len(data) > MAX_QUEUED_BYTES:
+            self._owner.counters.drops["peer does not read"] += 1
+            self.close("peer does not read")
+            return
+        self._queue += data
+        self._wake_writer.set()
+
+    def close(self, reason: str) -> None:
+        """Idempotent; transactions that wait on this connection learn of it."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._scope.cancel()  # run() closes the socket when nobody waits on it any more
+        self._owner.forget(self, reason)
+
+    async def run(self) -> None:
+        """Connect if needed, then read and write until the end of the connection. Safe to cancel: it closes."""
+        reason = "closed"
+        try:
+            with self._scope:
+                if self.is_ours:
+                    await self._connect()
+                await self._secure()
+                self._is_open = True
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._watch_idle)
+                    reason = await self._read()
+                    nursery.cancel_scope.cancel()
+        except* OSError as group:
+            reason = str(group.exceptions[0])
+        finally:
+            self.close(reason)
+            self._socket.close()
+
+    async def _connect(self) -> None:
+        sock = trio.socket.from_stdlib_socket(self._socket)
+        try:
+            with trio.fail_after(CONNECT_DEADLINE_S):
+                await sock.connect(self.flow.remote)
+        except trio.TooSlowError as error:
+            raise TimeoutError("connect timed out") from error
+
+    async def _secure(self) -> None:
+        """What is to be done before the first byte of SIP."""
+
+    def _send_now(self, data: bytes) -> int:
+        """As much as goes without waiting; how much that is."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake_writer.wait()
+            self._wake_writer = trio.Event()
+            while self._queue:
+                try:
+                    n_sent = self._socket.send(self._queue)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
+                    continue
+                del self._queue[:n_sent]
+
+    async def _watch_idle(self) -> None:
+        while True:
+            left = self.last_used + IDLE_DEADLINE_S - trio.current_time()
+            if left <= 0:
+                raise TimeoutError("idle")
+            await trio.sleep(left)
+
+    async def _read(self) -> str:
+        """Until the end; why it ended."""
+        parser = StreamParser()
+        sock = self._socket
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(READS_PER_WAKE_UP):
+                try:
+                    data = sock.recv(READ_BYTES)
+                except BlockingIOError:
+                    break
+                reason = self._take_untrusted(parser, data)
+                if reason is not None:
+                    return reason
+            else:
+                await trio.lowlevel.checkpoint()
+
+    def _take_untrusted(self, parser: StreamParser, data: bytes) -> str | None:
+        """What was read, b"" at the end of the stream; why the connection has to end, or None."""
+        if not data:
+            return "closed by peer"
+        self.last_used = trio.current_time()
+        n_pings = parser.pings
+        parser.receive_bytes(data)
+        if not self._take_messages(parser, data):
+            return "unusable stream"
+        if parser.pings > n_pings:
+            self.send(b"\r\n" * (parser.pings - n_pings))
+        return "closed" if self._is_closed else None
+
+    def _take_messages(self, parser: StreamParser, data: bytes) -> bool:
+        user = self._owner.user
+        while True:
+            try:
+                message = parser.next_message()
+            except SipParseError as error:
+                user.receive_error_untrusted(error, data, self.flow)
+                if error.fatal:
+                    return False
+                continue
+            if message is None:
+                return True
+            if not user.receive_message_untrusted(message, self.flow):
+                return False
+
+
+class TlsConnection(Connection):
+    """The same through TLS, with the peer's identity checked before the first message (RFC 5922 §7.3, §7.4).
+
+    Args:
+        domain: whose certificate it must be where we open the connection: what was asked for, not its address.
+    """
+
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        sock: socket.socket,
+        flow: Flow,
+        *,
+        is_ours: bool,
+        tls: TlsContexts,
+        domain: str = "",
+    ) -> None:
+        super().__init__(owner, sock, flow, is_ours=is_ours)
+        self.identities: frozenset[str] = frozenset()
+        """Of the peer, verified; none before the end of the handshake."""
+        self._domain = domain.lower()
+        self._tls = tls
+        self._stream: trio.SSLStream[trio.SocketStream]
+
+    def leads_to(self, domain: str) -> bool:
+        return (self.is_ours and domain.lower() == self._domain) or is_identity(self.identities, domain)
+
+    async def _secure(self) -> None:
+        tls = self._tls
+        try:
+            self._stream = trio.SSLStream(
+                trio.SocketStream(trio.socket.from_stdlib_socket(self._socket)),
+                tls.client if self.is_ours else tls.server,
+                server_hostname=self._domain if self.is_ours else None,
+                server_side=not self.is_ours,
+                https_compatible=True,
+            )
+            with trio.fail_after(HANDSHAKE_DEADLINE_S):
+                await self._stream.do_handshake()
+            certificate = self._stream.getpeercert()
+            self.identities = tls.check_peer(certificate, self._domain if self.is_ours else None)
+        except trio.TooSlowError as error:
+            raise self._failure(TimeoutError()) from error
+        except (OSError, ValueError, trio.BrokenResourceError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> OSError:
+        reason = f"TLS: {tls_failure(error)}"
+        self._owner.counters.drops[reason] += 1
+        return OSError(reason)
+
+    def _send_now(self, data: bytes) -> int:
+        return 0  # by the writer task, which may wait
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._wake_writer.wait()
+                self._wake_writer = trio.Event()
+                while self._queue:
+                    data = bytes(self._queue[:READ_BYTES])
+                    del self._queue[: len(data)]
+                    await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise OSError("broken") from error
+
+    async def _read(self) -> str:
+        parser = StreamParser()
+        try:
+            while True:
+                data = bytes(await self._stream.receive_some(READ_BYTES))
+                reason = self._take_untrusted(parser, data)
+                if reason is not None:
+                    return reason
+        except trio.BrokenResourceError as error:
+            if self._is_closed:
+                return "closed"
+            # with TLS 1.3 a peer that refuses our certificate says so only now
+            raise self._failure(error) from error

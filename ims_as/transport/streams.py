@@ -1,0 +1,183 @@
+"""SIP over TCP and TLS (RFC 3261 §18): listeners, and connections that are reused in both directions.
+
+A request takes an open connection to its next hop where there is one (§18.1.1); over TLS only one whose certificate is
+of the domain asked for. The number of connections is bounded, and above it new ones are closed at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import trio
+
+from ims_as.sip.counters import SipCounters
+from ims_as.sip.flow import Flow
+from ims_as.transport.connection import Connection, StreamUser, TlsConnection
+from ims_as.transport.tls import TlsContexts
+
+__all__ = ["StreamTransport", "StreamUser"]
+
+MAX_CONNECTIONS: Final = 1024
+"""An application server talks to a handful of S-CSCFs and MGCFs; each connection costs a descriptor and a few KiB."""
+BACKLOG: Final = 256
+
+Address = tuple[str, int]
+
+
+class StreamTransport:
+    """All TCP and TLS listeners and connections of an endpoint.
+
+    Args:
+        tls: None: TCP only.
+    """
+
+    def __init__(
+        self,
+        user: StreamUser,
+        counters: SipCounters,
+        *,
+        tls: TlsContexts | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.user = user
+        self.counters = counters
+        self._tls = tls
+        self._max_connections = max_connections
+        self._nursery: trio.Nursery | None = None
+        self._listeners: list[tuple[str, socket.socket]] = []
+        self._connections: dict[int, Connection] = {}
+        self._by_remote: dict[tuple[str, Address], list[Connection]] = {}
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def bind(self, host: str, port: int, transport: str = "TCP") -> Address:
+        """Listen for ``TCP`` or ``TLS``; returns the bound address.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port))
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+        self._listeners.append((transport, sock))
+        address: Address = sock.getsockname()[:2]
+        return address
+
+    async def serve(self) -> None:
+        """Accept and run connections until cancelled; then everything is closed."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for transport, listener in self._listeners:
+                    nursery.start_soon(self._accept, transport, listener)
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            self.close()
+
+    def close(self) -> None:
+        """Close the listeners; connections close with their tasks. Idempotent."""
+        for _, listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def _accept(self, transport: str, listener: socket.socket) -> None:
+        local: Address = listener.getsockname()[:2]
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                continue
+            except OSError:
+                # the peer has gone again, or we are out of descriptors: the others must go on meanwhile
+                self.counters.drops["accept failed"] += 1
+                await trio.sleep(0.05)
+                continue
+            remote: Address = address[:2]
+            if not self.user.is_trusted(remote[0]):
+                self.counters.drops["untrusted"] += 1
+                sock.close()
+            elif len(self._connections) >= self._max_connections:
+                self.counters.drops["too many connections"] += 1
+                sock.close()
+            else:
+                self._start(transport, sock, local, remote, is_ours=False)
+
+    def connect(self, transport: str, local: Address, remote: Address, domain: str = "") -> Flow:
+        """The flow to a remote address: an open connection is reused (§18.1.1), else one is opened meanwhile.
+
+        Args:
+            domain: whose certificate the other side must have (TLS).
+
+        Raises:
+            OSError: too many connections, or the transport is not running.
+        """
+        for known in self._by_remote.get((transport, remote), ()):
+            if known.leads_to(domain):
+                return known.flow
+        if self._nursery is None:
+            raise OSError(f"{transport} is not running")
+        if len(self._connections) >= self._max_connections:
+            self.counters.drops["too many connections"] += 1
+            raise OSError("too many connections")
+        sock = socket.socket(socket.AF_INET6 if ":" in remote[0] else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.bind((local[0], 0))  # peers judge us by our address
+        except OSError:
+            sock.close()
+            raise
+        return self._start(transport, sock, local, remote, is_ours=True, domain=domain).flow
+
+    def send(self, flow: Flow, data: bytes) -> bool:
+        """Send or queue; False when the connection no longer exists."""
+        assert flow.connection is not None
+        connection = self._connections.get(flow.connection)
+        if connection is None:
+            return False
+        connection.send(data)
+        return True
+
+    def _start(
+        self, transport: str, sock: socket.socket, local: Address, remote: Address, *, is_ours: bool, domain: str = ""
+    ) -> Connection:
+        assert self._nursery is not None
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._last_number += 1
+        flow = Flow(transport, local, remote, self._last_number)
+        connection: Connection
+        if transport == "TLS":
+            assert self._tls is not None
+            connection = TlsConnection(self, sock, flow, is_ours=is_ours, tls=self._tls, domain=domain)
+        else:
+            connection = Connection(self, sock, flow, is_ours=is_ours)
+        self._connections[self._last_number] = connection
+        self._by_remote.setdefault((transport, remote), []).insert(0, connection)
+        self._nursery.start_soon(connection.run)
+        return connection
+
+    def forget(self, connection: Connection, reason: str) -> None:
+        """For the connection itself: it has ended."""
+        flow = connection.flow
+        assert flow.connection is not None
+        self._connections.pop(flow.connection, None)
+        same = self._by_remote.get((flow.transport, flow.remote), [])
+        if connection in same:
+            same.remove(connection)
+        if not same:
+            self._by_remote.pop((flow.transport, flow.remote), None)
+        self.user.receive_connection_lost(flow.connection, reason)
