@@ -16,7 +16,7 @@ from ims_as.sip.message import Request
 from ims_as.sip.transaction import ClientEvent, ClientTransaction, ResponseReceived, TransportFailure
 
 if TYPE_CHECKING:
-    from ims_as.sip.core import EndpointCore
+    from ims_as.sip.sender import Sender
 
 __all__ = ["AVOID_S", "FailedTargets", "Failover"]
 
@@ -65,7 +65,7 @@ class Failover:
 
     def __init__(
         self,
-        core: EndpointCore,
+        core: Sender,
         request: Request,
         first: ClientTransaction,
         target: Destination,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from ims_as.sip.core import MAX_DATAGRAM_BYTES
 from ims_as.sip.message import Request, build_response
+from ims_as.sip.sender import MAX_DATAGRAM_BYTES
 from ims_as.sip.transaction import ClientEvent, ResponseReceived, ServerTransaction
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.address import ListenAddress
