@@ -80,13 +80,14 @@ class CallSetup:
         leg = call.leg
         assert leg is not None
         call.description.bind(leg.host, leg.port)
+        in_responses, in_requests = context.headers.call_headers(call.request)
         call.session = context.user_agent.accept(
             call.request,
             call.take_transaction(),
             on_event=call.on_caller,
             contact_params=MMTEL_CONTACT_PARAM,
-            response_headers=context.headers.response_headers(call.request),
-            request_headers=context.headers.dialog_headers(call.request),
+            response_headers=in_responses,
+            request_headers=in_requests,
         )
         context.headers.follow_session(call.session, call.request)
         headers = recv_info(call.request)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from ims_as.isc.charging import ChargingVector, read_charging_vector_untrusted
+from ims_as.isc.charging import read_charging_vector_untrusted
 from ims_as.isc.header_table import DROP, KEEP, HeaderRule, rule_for
 from ims_as.isc.history_info import (
     history_from_diversions,
@@ -104,20 +104,25 @@ class HeaderPolicy:
 
     def response_headers(self, request: Request) -> list[Header]:
         """What all our responses above 100 to this request carry besides what RFC 3261 copies."""
-        return self._own_headers(request, lambda vector: vector.for_response(self.own_ioi))
+        return self.call_headers(request)[0]
 
     def dialog_headers(self, request: Request) -> list[Header]:
         """What our own requests carry in the dialog that this one made (TS 24.229 §5.7.2)."""
-        return self._own_headers(request, lambda vector: vector.in_dialog(self.own_ioi))
+        return self.call_headers(request)[1]
 
-    def _own_headers(self, request: Request, change: Callable[[ChargingVector], ChargingVector]) -> list[Header]:
-        found: list[Header] = []
+    def call_headers(self, request: Request) -> tuple[list[Header], list[Header]]:
+        """`response_headers` and `dialog_headers`."""
+        responses: list[Header] = []
+        requests: list[Header] = []
         vector = read_charging_vector_untrusted(request)
         if vector is not None:
-            found.append(("P-Charging-Vector", str(change(vector))))
+            responses.append(("P-Charging-Vector", str(vector.for_response(self.own_ioi))))
+            requests.append(("P-Charging-Vector", str(vector.in_dialog(self.own_ioi))))
         if "Session-ID" in request.headers:
-            found.append(("Session-ID", str(self.session_end(request))))
-        return found
+            session = ("Session-ID", str(self.session_end(request)))
+            responses.append(session)
+            requests.append(session)
+        return responses, requests
 
     def follow_session(self, session: InviteSession, request: Request) -> None:
         """Keep Session-ID in the session's headers right when the peer's UUID changes in mid-call (RFC 7989 §6)."""

@@ -248,6 +248,29 @@ def test_a_failed_refresh_leaves_it_until_it_expires():
     pair.finish()
 
 
+def test_a_refused_refresh_is_tried_again_before_it_expires():
+    pair = Pair()
+    pair.watcher.subscribe()
+    pair.run(1)
+    notifier = pair.watched.notifiers[0]
+    receive, refused = notifier.receive_request, []
+
+    def refuse_once(request: Request, transaction: ServerTransaction) -> bool:
+        if refused:
+            return receive(request, transaction)
+        refused.append(request)
+        pair.watched.endpoint.send_response(transaction, build_response(request, 503))
+        return True
+
+    notifier.receive_request = refuse_once  # type: ignore[method-assign]
+    pair.run(590)
+    assert refused
+    assert [type(event).__name__ for event in pair.watched.events] == ["Refreshed"]
+    assert not any(isinstance(event, SubscriptionEnded) for event in pair.watcher.events)
+    notifier.terminate("noresource")
+    pair.finish()
+
+
 def test_a_refresh_that_is_answered_481_ends_it():
     pair = Pair()
     pair.watcher.subscribe()
@@ -341,6 +364,13 @@ def test_states_do_not_overtake_each_other_and_the_latest_wins():
     numbers = [int(body) for body in watcher.bodies if body != b"first"]
     assert numbers == sorted(numbers)
     assert len(numbers) < 50, "some were replaced while they waited"
+    answered = 0
+    for _, source, _, data in network.sent:
+        message = parse_message_untrusted(data)
+        if message.cseq.method == "NOTIFY" and source == a.address:
+            answered = max(answered, message.cseq.number)
+        elif message.cseq.method == "NOTIFY":
+            assert message.cseq.number <= answered + 1, "one at a time"
     watched.notifiers[0].terminate("noresource")
     network.run(80)
     network.assert_clean()
