@@ -1,4 +1,4 @@
-"""The configuration: one frozen class per section, every field with its unit and meaning.
+"""The configuration: one frozen class per section, every field with its unit and meaning; ``sip`` is in `config_sip`.
 
 ``config_load`` builds it from YAML, environment and overrides, ``config_check`` looks at it as a whole,
 ``config_schema`` prints it and makes a JSON schema from it.  Durations are in the unit that the field's name says.
@@ -9,18 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import attrs
 
-from ims_as.transport.address import ListenAddress
-from ims_as.transport.tls import TlsOptions
+from ims_as.config_sip import (
+    PEER_ACTIONS,
+    PEER_PRESETS,
+    DnsConfig,
+    OnFailure,
+    PeerConfig,
+    PeerRule,
+    SipConfig,
+    TlsConfig,
+)
+from ims_as.config_values import HostPort, PeerAddress, PortRange, Secret, bounds_of
+from ims_as.config_values import bounded as _bounded
+from ims_as.config_values import one_of as _one_of
 
 __all__ = [
     "ENGINE_TYPES",
     "MATCH_FIELDS",
+    "PEER_ACTIONS",
+    "PEER_PRESETS",
     "TRANSFER_TARGETS",
     "AgentConfig",
     "ApiConfig",
@@ -64,66 +75,11 @@ MATCH_FIELDS = ("request_uri", "from", "to", "served_user", "session_case", "ser
 """What a routing rule can look at; each value is a regular expression that must be found in it."""
 TRANSFER_TARGETS = ("served-user", "queue")
 """Words in ``transfer.allow``; every other entry there is a regular expression for URIs."""
-PEER_ACTIONS = (
-    "set",
-    "remove",
-    "rename",
-    "numbers",
-    "preferred-to-asserted",
-    "remote-party-to-asserted",
-    "from-to-asserted",
-    "diversion-to-history",
-    "drop-unknown-require",
-    "one-served-user",
-)
-"""What a rule of ``sip.peers`` can do."""
-PEER_PRESETS = ("kamailio", "asterisk", "freeswitch", "cisco-cube", "oracle-sbc", "generic-pbx")
-"""Rules for makes of peers."""
 SAMPLE_RATES_HZ = (8000, 16000, 24000, 48000)
-
-
-class HostPort(NamedTuple):
-    """An address on the network; written ``host:port``, IPv6 in []."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class PeerAddress(NamedTuple):
-    """Where a Diameter peer listens; written ``tcp:host:port``."""
-
-    transport: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.transport}:{HostPort(self.host, self.port)}"
-
-
-class PortRange(NamedTuple):
-    """UDP ports, both ends included; written ``first-last``."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return f"{self.first}-{self.last}"
 
 
 _RTP_PORTS = PortRange(20000, 39999)
 _API_LISTEN = HostPort("127.0.0.1", 8080)
-
-
-class OnFailure(Enum):
-    """What happens to an INVITE that we cannot serve."""
-
-    IFC = "ifc"
-    """As the default handling in the iFC says."""
-    RESPOND_503 = "respond-503"
-    PASS_ON = "pass-on"
 
 
 class TransferEarlyMedia(Enum):
@@ -170,153 +126,6 @@ class LogFormat(Enum):
 
     JSON = "json"
     CONSOLE = "console"
-
-
-@attrs.frozen
-class Secret:
-    """A secret; it comes from a file or the environment, never from the configuration itself."""
-
-    kind: str
-    """``file`` or ``env``."""
-    name: str
-    """Path of the file or name of the variable."""
-    value: str = attrs.field(repr=False)
-    """The secret itself; never printed."""
-
-
-def _bounded(default: Any, low: float, high: float) -> Any:
-    return attrs.field(default=default, metadata={"bounds": (low, high)})
-
-
-def _one_of(default: Any, choices: tuple[Any, ...]) -> Any:
-    return attrs.field(default=default, metadata={"choices": choices})
-
-
-def bounds_of(attribute: attrs.Attribute[Any]) -> tuple[float, float] | None:
-    """Least and greatest value allowed for a number, None: any."""
-    bounds: tuple[float, float] | None = attribute.metadata.get("bounds")
-    return bounds
-
-
-@attrs.frozen
-class DnsConfig:
-    """How host names in SIP URIs are looked up (RFC 3263): NAPTR, SRV, addresses."""
-
-    servers: tuple[HostPort, ...] = ()
-    """Name servers, ``address:port``, asked in this order; none: those of the system."""
-    timeout_ms: int = _bounded(1500, 50, 10000)
-    """Milliseconds for one question, all servers together."""
-
-
-@attrs.frozen
-class PeerRule:
-    """One step of header normalisation; see docs/peers.md."""
-
-    do: str = _one_of(attrs.NOTHING, PEER_ACTIONS)
-    """What to do."""
-    direction: str = _one_of("in", ("in", "out", "both"))
-    """``in``: requests from the peer; ``out``: requests to it."""
-    methods: tuple[str, ...] = ()
-    """Methods that it is for; none: all."""
-    header: str | None = None
-    """For ``set``, ``remove`` and ``rename``."""
-    value: str | None = None
-    """For ``set``."""
-    to: str | None = None
-    """For ``rename``: the new name."""
-    international_prefix: str | None = "00"
-    """For ``numbers``: what the peer dials for "+"; null: nothing stands for it."""
-    national_prefix: str | None = None
-    """For ``numbers``: what the peer dials before a number of its own country, such as ``0``."""
-    country: str | None = None
-    """For ``numbers``: country code that ``national_prefix`` stands for, such as ``49``."""
-    user_phone: bool = False
-    """For ``numbers``: add ``user=phone`` to SIP URIs with a global number."""
-
-
-@attrs.frozen
-class PeerConfig:
-    """A peer whose requests need normalisation."""
-
-    match: IPv4Network | IPv6Network
-    """Its network; the first entry that holds an address counts."""
-    preset: str | None = _one_of(None, (None, *PEER_PRESETS))
-    """Rules for a make, applied before ``rules``."""
-    rules: tuple[PeerRule, ...] = ()
-    """In order; each sees what the one before has left."""
-
-
-@attrs.frozen
-class TlsConfig:
-    """TLS for SIP: 1.2 at least, both sides show a certificate (RFC 5922)."""
-
-    certificate: Path
-    """PEM file: our certificate, then those of the authorities between it and the root."""
-    key: Secret | None = None
-    """Its private key in PEM; none: it is in the file of the certificate."""
-    key_password: Secret | None = None
-    """Opens an encrypted key."""
-    ca: Path | None = None
-    """PEM file with the authorities that vouch for our peers; none: those of the system."""
-    verify_peer: bool = True
-    """Peers must show a certificate by one of these authorities, and where we connect it must name the host that the
-    URI names.  ``false`` is for laboratories."""
-    peers: tuple[str, ...] = ()
-    """Domains or addresses, one of which the certificate of whoever connects to us must name; none: any certificate
-    that is vouched for.  ``trusted_peers`` applies besides."""
-
-    def options(self) -> TlsOptions:
-        """The same for the endpoint; a key in a file is read again at each reload."""
-        key, password = self.key, self.key_password
-        return TlsOptions(
-            self.certificate,
-            key_file=Path(key.name) if key is not None and key.kind == "file" else None,
-            key=key.value if key is not None and key.kind == "env" else None,
-            key_password=None if password is None else password.value,
-            ca=self.ca,
-            verify_peer=self.verify_peer,
-            peers=self.peers,
-        )
-
-
-@attrs.frozen
-class SipConfig:
-    """SIP towards the S-CSCF (ISC)."""
-
-    listen: tuple[ListenAddress, ...] = (
-        ListenAddress("udp", "127.0.0.30", 5060),
-        ListenAddress("tcp", "127.0.0.30", 5060),
-    )
-    """Local addresses, ``udp:``, ``tcp:`` or ``tls:`` then IP address and port."""
-    advertise: HostPort | None = None
-    """``host[:port]`` for Via and Contact where it differs from the local address."""
-    trusted_peers: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"),)
-    """Networks that may speak ISC to us; everybody else gets no answer."""
-    hosts: dict[str, HostPort] = attrs.Factory(dict)
-    """Fixed addresses of host names in SIP URIs, asked before DNS: ``name: host:port``."""
-    dns: DnsConfig = DnsConfig()
-    tls: TlsConfig | None = None
-    """Certificates for ``tls:`` addresses in ``listen``; a reload reads the files again."""
-    answer_budget_ms: int = _bounded(1500, 50, 60000)
-    """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
-    on_failure: OnFailure = OnFailure.IFC
-    """What happens to an INVITE that cannot be served: ``ifc``, ``respond-503`` or ``pass-on``."""
-    ioi: str | None = None
-    """Our inter-operator identifier of type 3 (P-Charging-Vector); none: ``Type 3`` and the host of ``identity``."""
-    max_diversions: int = _bounded(5, 0, 100)
-    """A call that was diverted so often (History-Info, Diversion) is handed over to nobody but the served user."""
-    peers: tuple[PeerConfig, ...] = ()
-    """Header normalisation for peers that write SIP in their own way."""
-    reg_event: bool = False
-    """Subscribe to the registration state (RFC 3680) of each user whom a third-party REGISTER names."""
-    bypass_key: Secret | None = None
-    """Key that signs the bypass token of mid-call transfers; all nodes share it.  None: a random one per process."""
-    core: str | None = None
-    """SIP URI of the S-CSCF or I-CSCF that takes calls which we start and whose user's own S-CSCF is not known."""
-    pass_refer: bool = True
-    """REFER inside calls of role ``b2bua`` goes to the other side; else it is refused with 403."""
-    record_route: bool = False
-    """Stay in the signalling of calls that are passed on; by default we are out of them once they are answered."""
 
 
 @attrs.frozen
@@ -530,7 +339,7 @@ class Config:
 
     identity: str = "sip:ai-as.ims.mnc001.mcc001.3gppnetwork.org"
     """Our SIP URI as in the iFC ServerName."""
-    sip: SipConfig = SipConfig()
+    sip: SipConfig = attrs.field(default=SipConfig())
     diameter: DiameterConfig = DiameterConfig()
     media: MediaConfig = MediaConfig()
     agents: dict[str, AgentConfig] = attrs.Factory(lambda: {"default": AgentConfig()})

@@ -15,12 +15,13 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import attrs
 import yaml
 
-from ims_as import config_model
+from ims_as import config_model, config_sip, config_values
 from ims_as.config_model import Config, HostPort, PeerAddress, PortRange, Secret, bounds_of
 from ims_as.transport.address import ListenAddress
 
 __all__ = ["build_schema", "field_docs", "render_config", "to_plain"]
 
+_MODULES = (config_values, config_sip, config_model)
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _TEXT_TYPES: dict[Any, dict[str, Any]] = {
@@ -75,7 +76,8 @@ def render_config(config: Config) -> str:
 def field_docs() -> Mapping[tuple[str, str], str]:
     """The documentation string of each field: (class name, field name) → text; taken from the source of the classes."""
     docs: dict[tuple[str, str], str] = {}
-    for node in ast.parse(inspect.getsource(config_model)).body:
+    nodes = [node for module in _MODULES for node in ast.parse(inspect.getsource(module)).body]
+    for node in nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         for statement, after in zip(node.body, node.body[1:], strict=False):
