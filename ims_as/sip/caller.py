@@ -51,6 +51,11 @@ class CallerSide:
 
     # ---------------------------------------------------------------- early dialogs
 
+    @property
+    def early(self) -> list[DialogExchange]:
+        """The early dialogs, oldest first."""
+        return list(self._early.values())
+
     def find(self, tag: str) -> DialogExchange | None:
         """The early dialog with that To tag."""
         return self._early.get(tag)

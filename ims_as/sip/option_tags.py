@@ -7,12 +7,14 @@ from typing import Final
 
 from ims_as.sip.message import Message, Request
 
-__all__ = ["KNOWN_TO_SESSIONS", "RELIABLE", "TIMER", "allows", "has_tag", "unsupported_tags"]
+__all__ = ["KNOWN_TO_SESSIONS", "RELIABLE", "REPLACES", "TIMER", "allows", "has_tag", "unsupported_tags"]
 
 RELIABLE: Final = "100rel"
 """RFC 3262."""
 TIMER: Final = "timer"
 """RFC 4028."""
+REPLACES: Final = "replaces"
+"""RFC 3891."""
 KNOWN_TO_SESSIONS: Final = (RELIABLE, TIMER, "199")
 """What `InviteSession` does by itself, without help of its user."""
 

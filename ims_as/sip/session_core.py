@@ -14,10 +14,12 @@ from ims_as.sip.body import SDP_TYPE, sdp_of
 from ims_as.sip.callee import CalleeSide
 from ims_as.sip.caller import CallerSide
 from ims_as.sip.dialog import Dialog, DialogState
+from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.exchange import DialogExchange, Offer
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.option_tags import TIMER
 from ims_as.sip.refresher import SessionRefresher, refused_interval
+from ims_as.sip.replaces import Replaces
 from ims_as.sip.session_events import Ended, SessionEvent
 from ims_as.sip.timers import TimerHandle
 from ims_as.sip.transaction import ClientEvent, ResponseReceived, ServerTransaction
@@ -134,6 +136,22 @@ class SessionCore:
     @property
     def is_terminated(self) -> bool:
         return self.state is SessionState.TERMINATED
+
+    @property
+    def remote_tags(self) -> list[str]:
+        """The peer's tags of all dialogs that are left: one, but for a caller whose INVITE was forked."""
+        exchanges = [self.exchange, *(self._caller.early if self._caller is not None and self.is_early else ())]
+        return [exchange.dialog.id.remote_tag for exchange in exchanges if exchange.dialog is not None]
+
+    def replaces(self, *, early_only: bool = False) -> str:
+        """Value of a Replaces header for whoever shall take our place in the call (RFC 3891).
+
+        Raises:
+            LocalProtocolError: there is no dialog.
+        """
+        if self.dialog is None:
+            raise LocalProtocolError("nothing to replace")
+        return str(Replaces.of(self.dialog.id, early_only=early_only))
 
     @property
     def can_update(self) -> bool:

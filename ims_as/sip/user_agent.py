@@ -19,8 +19,9 @@ from ims_as.sip.header_types import parse_name_addr
 from ims_as.sip.invite_session import InviteSession, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.next_hop import next_hop
-from ims_as.sip.option_tags import KNOWN_TO_SESSIONS, RELIABLE, TIMER, allows, unsupported_tags
+from ims_as.sip.option_tags import KNOWN_TO_SESSIONS, RELIABLE, REPLACES, TIMER, allows, unsupported_tags
 from ims_as.sip.refresher import SessionRefresher, refused_interval
+from ims_as.sip.replaces import find_replaced
 from ims_as.sip.session_core import SessionCore
 from ims_as.sip.session_timer import SessionTimerConfig
 from ims_as.sip.transaction import ServerTransaction
@@ -122,6 +123,14 @@ class UserAgent:
         A session refuses such an INVITE at its first response above 100; this is to know it earlier.
         """
         return refused_interval(request, self.session_timer) if TIMER in self.supported else None
+
+    def find_replaced(self, request: Request) -> InviteSession | int | None:
+        """The session that an INVITE asks to replace (RFC 3891), None when it asks for nothing, or a refusing status.
+
+        Whether the caller may do that, and what to do with the session replaced, is for the user: `bye` it when the new
+        call is answered (an early one of ours: at once).
+        """
+        return find_replaced(request, self._sessions.get) if REPLACES in self.supported else None
 
     # ---------------------------------------------------------------- making sessions
 
