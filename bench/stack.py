@@ -2,6 +2,7 @@
 
     python -m bench.stack parse       µs per 1.6 KB INVITE as an S-CSCF sends it, to what routing needs
     python -m bench.stack calls       µs CPU per call (INVITE, 200, ACK, BYE, 200)
+    python -m bench.stack memory      KiB (PSS) per held dialog
     python -m bench.stack refusals    µs CPU per INVITE that the gate refuses (INVITE, 503, ACK)
 
 One JSON line each; times are the best of some rounds of process time, for others share the machine.
@@ -16,6 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from ims_as.sip.core import EndpointCore, Targets, WireEvent
@@ -27,7 +29,7 @@ from ims_as.sip.stateless import Refusal
 from ims_as.sip.transaction import ServerTransaction
 from ims_as.sip.user_agent import UserAgent
 
-__all__ = ["calls", "parse", "refusals"]
+__all__ = ["calls", "memory", "parse", "refusals"]
 
 OURS, PEER = ("10.0.0.2", 5060), ("10.0.0.1", 5060)
 FLOW: Final = Flow("UDP", OURS, PEER)
@@ -251,13 +253,54 @@ def refusals(rounds: int = 8, per_round: int = 2000) -> dict[str, Any]:
     }
 
 
+def pss_kib() -> int:
+    """Proportional set size of this process."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def memory(dialogs: int = 10_000) -> dict[str, Any]:
+    """PSS per dialog that is held: right after the ACK, and when its transactions have ended 32 s later."""
+    endpoint, agent, tags = answering_endpoint()
+
+    def hold(number: int, first: int) -> None:
+        for n in range(first, first + number):
+            name = f"{n:07}"
+            endpoint.receive_datagram_untrusted(invite_bytes(name), FLOW)
+            endpoint.receive_datagram_untrusted(in_dialog_bytes("ACK", name, tags[-1]), FLOW)
+            endpoint.sent.clear()
+
+    hold(2000, 0)  # what is remembered by its text is full, tables have grown
+    endpoint.time += 33
+    endpoint.handle_timers(endpoint.time)
+    gc.collect()
+    idle = pss_kib()
+    hold(dialogs, 2000)
+    gc.collect()
+    early = pss_kib()
+    endpoint.time += 33
+    endpoint.handle_timers(endpoint.time)
+    gc.collect()
+    assert len(agent.sessions) == dialogs + 2000
+    assert endpoint.stats.server_transactions == 0
+    return {
+        "what": "memory",
+        "dialogs": dialogs,
+        "kib_per_dialog": round((pss_kib() - idle) / dialogs, 2),
+        "kib_with_transactions": round((early - idle) / dialogs, 2),
+    }
+
+
+PIECES: Final = {"parse": parse, "calls": calls, "refusals": refusals, "memory": memory}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["parse", "calls", "refusals"])
+    parser.add_argument("what", choices=sorted(PIECES))
     options = parser.parse_args()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-    print(json.dumps({"parse": parse, "calls": calls, "refusals": refusals}[options.what]()))
+    print(json.dumps(PIECES[options.what]()))
     return 0
 
 

@@ -340,12 +340,7 @@ class SessionExpires:
     @classmethod
     def parse(cls, text: str) -> SessionExpires:
         """Read the value; raises SipParseError."""
-        match = _SECONDS_RE.fullmatch(text)
-        if match is None or int(match[1]) > MAX_SECONDS:
-            raise SipParseError("malformed Session-Expires")
-        params = parse_params(match[2] or "")
-        refresher = find_param(params, "refresher")
-        return cls(int(match[1]), refresher.lower() if refresher else None, params)
+        return _SESSION_EXPIRES[text]
 
 
 @attrs.frozen(slots=True)
@@ -477,6 +472,18 @@ def _parse_cseq(text: str) -> CSeq:
 
 
 _CSEQS: Final = TextCache(_parse_cseq)
+
+
+def _parse_session_expires(text: str) -> SessionExpires:
+    match = _SECONDS_RE.fullmatch(text)
+    if match is None or int(match[1]) > MAX_SECONDS:
+        raise SipParseError("malformed Session-Expires")
+    params = parse_params(match[2] or "")
+    refresher = find_param(params, "refresher")
+    return SessionExpires(int(match[1]), refresher.lower() if refresher else None, params)
+
+
+_SESSION_EXPIRES: Final = TextCache(_parse_session_expires)
 
 
 def parse_sound_address(text: str) -> NameAddr:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from ims_as.sip.grammar import split_list
 from ims_as.sip.message import Message, Request
+from ims_as.sip.text_cache import TextCache
 
 __all__ = ["KNOWN_TO_SESSIONS", "RELIABLE", "REPLACES", "TIMER", "allows", "has_tag", "unsupported_tags"]
 
@@ -20,9 +22,8 @@ KNOWN_TO_SESSIONS: Final = (RELIABLE, TIMER, "199")
 
 
 def has_tag(message: Message, header: str, tag: str) -> bool:
-    """Whether Supported or Require lists the tag."""
-    values = message.headers.get_list(header)
-    return bool(values) and any(value.lower() == tag for value in values)
+    """Whether Supported or Require lists the tag; the tag in small letters."""
+    return any(tag in _TAGS[line] for line in message.headers.get_all(header))
 
 
 def allows(values: list[str], method: str) -> bool:
@@ -34,3 +35,10 @@ def unsupported_tags(request: Request, supported: Collection[str]) -> list[str]:
     """What Require asks for that is not in `supported`, for a 420 with Unsupported (§8.2.2.3)."""
     wanted = request.headers.get_list("require")
     return [tag for tag in wanted if tag.lower() not in supported] if wanted else []
+
+
+def _read_tags(line: str) -> frozenset[str]:
+    return frozenset(part.lower() for part in split_list(line))
+
+
+_TAGS: Final = TextCache(_read_tags)

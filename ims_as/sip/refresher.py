@@ -17,6 +17,7 @@ from ims_as.sip.session_timer import (
     SessionTimerConfig,
     TooSmall,
     answer_timer,
+    is_interval_fine,
     offer_timer,
     read_answer,
     retry_interval,
@@ -38,9 +39,10 @@ Header = tuple[str, str]
 
 def refused_interval(request: Request, config: SessionTimerConfig | None) -> list[Header] | None:
     """Headers for a 422 to an INVITE whose session interval is too small, else None (§9)."""
-    if "session-expires" not in request.headers:
+    config = config or _FOLLOWING_THE_PEER
+    if is_interval_fine(request, config):
         return None
-    answer = answer_timer(request, config or _FOLLOWING_THE_PEER)
+    answer = answer_timer(request, config)
     return [("Min-SE", str(answer.min_se_s))] if isinstance(answer, TooSmall) else None
 
 

@@ -13,6 +13,7 @@ import attrs
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.header_types import SessionExpires, parse_seconds
 from ims_as.sip.message import Message, Request, Response
+from ims_as.sip.option_tags import TIMER, has_tag
 
 __all__ = [
     "MIN_SE_FLOOR_S",
@@ -20,6 +21,7 @@ __all__ = [
     "SessionTimerConfig",
     "TooSmall",
     "answer_timer",
+    "is_interval_fine",
     "offer_timer",
     "read_answer",
     "retry_interval",
@@ -125,6 +127,12 @@ def retry_interval(response: Response, *, offered_s: int) -> int | None:
     return least
 
 
+def is_interval_fine(request: Request, config: SessionTimerConfig) -> bool:
+    """Whether `answer_timer` would not say `TooSmall`: for the many requests that are fine, at less cost."""
+    asked = _session_expires(request)
+    return asked is None or asked.interval_s >= config.min_se_s
+
+
 def answer_timer(
     request: Request, config: SessionTimerConfig, *, current: SessionTimer | None = None
 ) -> tuple[SessionTimer, list[Header]] | TooSmall:
@@ -134,7 +142,7 @@ def answer_timer(
         request: an INVITE, re-INVITE or UPDATE.
         current: what is in force, for a refresh that says nothing of its own: then it goes on.
     """
-    peer_supports = any(tag.lower() == "timer" for tag in request.headers.get_list("supported"))
+    peer_supports = has_tag(request, "supported", TIMER)
     asked = _session_expires(request)
     least = _min_se(request)
     if asked is not None and asked.interval_s < config.min_se_s and peer_supports:
