@@ -13,14 +13,15 @@ SHOTS = 300
 INVITE = (
     b"INVITE sip:bob@ims.example.net SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"
     b"From: <sip:a@b>;tag=1\r\nTo: <sip:bob@ims.example.net>\r\nCall-ID: garbage\r\nCSeq: 1 INVITE\r\n"
-    b"Contact: <sip:a@127.0.0.1>\r\nContent-Length: 0\r\n\r\n"
+    b"Contact: <sip:a@127.0.0.1>\r\nContent-Type: application/sdp\r\nContent-Length: 9\r\n\r\nv=0\r\no=\r\n"
 )
+"""Its description is nonsense: an INVITE without one would be a call that somebody has to end."""
 DWR = bytes.fromhex("010000408000011800000000000000010000000200000108400000166173") + b".example.net\x00\x00"
 CRAFTED = [
     b"",
     b"\x00" * 65000,
-    INVITE.replace(b"Content-Length: 0", b"Content-Length: 70000"),
-    INVITE.replace(b"Content-Length: 0", b"Content-Length: -1"),
+    INVITE.replace(b"Content-Length: 9", b"Content-Length: 70000"),
+    INVITE.replace(b"Content-Length: 9", b"Content-Length: -1"),
     INVITE.replace(b"CSeq: 1 INVITE", b"CSeq: 1 BYE"),
     INVITE.replace(b"CSeq: 1 INVITE", b"CSeq: 1 INVITE\r\nCSeq: 2 INVITE"),
     INVITE.replace(b"Call-ID: garbage", b"Call-ID: gar\x00bage"),
