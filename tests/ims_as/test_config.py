@@ -348,13 +348,16 @@ def test_schema_covers_every_key_and_default() -> None:
     assert set(references) == set(schema["$defs"])
 
 
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 70000) | st.text(max_size=5) | st.just("udp:127.0.0.1:5060"),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["listen", "a", "url"]), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
+def nested(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return (
+        inner
+        | st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["listen", "a", "url"]), inner, max_size=3)
+    )
+
+
+leaves = st.none() | st.booleans() | st.integers(-5, 70000) | st.text(max_size=5) | st.just("udp:127.0.0.1:5060")
+plain = nested(nested(leaves))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

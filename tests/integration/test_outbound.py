@@ -323,7 +323,9 @@ def test_no_engine_and_nobodys_phone_rings():
         out.here.engine.die()
         call_id = out.order()
         ended = await out.ended(call_id)
-        assert (ended["result"], ended["by"], ended["reason"]) == ("unanswered", "ims-as", "engine_refused")
+        assert (ended["result"], ended["by"]) == ("unanswered", "ims-as")
+        # the connection is refused, or taken by a listener that is just closing
+        assert ended["reason"] in ("engine_refused", "engine_rejected")
         assert not out.here.arrived
 
     run(test)
