@@ -36,7 +36,6 @@ from ims_as.call.bypass import BypassTokens
 from ims_as.call.context import CallContext
 from ims_as.call.dispatcher import ALLOW, Dispatcher
 from ims_as.call.engine_health import EngineHealth
-from ims_as.call.other_requests import supported_tags
 from ims_as.call.placement import CallPlacer
 from ims_as.call.probe import keep_probing
 from ims_as.call.profile import host_of
@@ -214,9 +213,7 @@ class Application:
                 wall=context.wall,
             )
         if config.sip.peers:
-            self.endpoint.normaliser = PeerRules(
-                config.sip.peers, presets=PRESETS, supported=supported_tags(user_agent.common_headers)
-            )
+            self.endpoint.normaliser = PeerRules(config.sip.peers, presets=PRESETS, supported=user_agent.supported)
         self.dispatcher = Dispatcher(context)
         self.placer = CallPlacer(context, self.dispatcher.start)
         self.endpoint.user = user_agent

@@ -146,7 +146,7 @@ class AgentCall:
         if self._transaction is None:
             return
         self._transaction = None
-        self.context.endpoint.send_response(transaction, build_response(self.request, 487))
+        self._refuse(transaction, 487)
         self.end(Termination(Result.CANCELLED, "caller", "cancel", 487))
         self._scope.cancel()
 
@@ -349,11 +349,15 @@ class AgentCall:
             self.record.media = stats
             self.trace("media", "ims-as", "media", f"released: {reason}")
 
+    def _refuse(self, transaction: ServerTransaction, status: int) -> None:
+        headers = self.context.headers.response_headers(self.request)
+        self.context.endpoint.send_response(transaction, build_response(self.request, status, headers=headers))
+
     async def close(self) -> None:
         """Releases everything; the call's last act."""
         self._inbox_in.close()
         if self._transaction is not None:  # not answered by anybody: the caller must not hang
-            self.context.endpoint.send_response(self.take_transaction(), build_response(self.request, 500))
+            self._refuse(self.take_transaction(), 500)
         if self.session is not None and not self.session.is_terminated:
             self.session.bye()
         for former in self._former:

@@ -18,7 +18,7 @@ any other           501 (RFC 3261 §8.2.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ims_as.call.failure import reason_header
@@ -29,7 +29,7 @@ from ims_as.sip.transaction import ServerTransaction
 if TYPE_CHECKING:
     from ims_as.call.context import CallContext
 
-__all__ = ["OtherRequests", "supported_tags"]
+__all__ = ["OtherRequests"]
 
 ALLOW_EVENTS: Final = "refer"
 ACCEPT: Final = "application/sdp, multipart/mixed, application/dtmf-relay, application/dtmf, message/sipfrag"
@@ -57,7 +57,6 @@ class OtherRequests:
     def __init__(self, context: CallContext, readiness: Callable[[], tuple[bool, list[str]]]) -> None:
         self._context = context
         self._readiness = readiness
-        self._supported = supported_tags(context.user_agent.common_headers)
 
     def receive(self, request: Request, transaction: ServerTransaction) -> None:
         """For the dispatcher."""
@@ -86,7 +85,7 @@ class OtherRequests:
             context.reg_events.note_register(request)
 
     def _answer_options(self, request: Request, transaction: ServerTransaction) -> None:
-        wanted = [tag for tag in request.headers.get_list("Require") if tag.lower() not in self._supported]
+        wanted = self._context.user_agent.unsupported(request)
         if wanted:
             self._respond(request, transaction, 420, [("Unsupported", ", ".join(wanted))])
             return
@@ -104,9 +103,3 @@ class OtherRequests:
         context = self._context
         items = [*headers, *context.headers.response_headers(request)]
         context.endpoint.send_response(transaction, build_response(request, status, headers=items))
-
-
-def supported_tags(headers: Iterable[Header]) -> frozenset[str]:
-    """The option tags of Supported among headers of ours, in small letters."""
-    values = [value for name, value in headers if name == "Supported"]
-    return frozenset(tag.strip().lower() for value in values for tag in value.split(","))

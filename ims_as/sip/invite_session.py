@@ -111,7 +111,7 @@ class InviteSession(SessionCore):
 
     def receive_cancel(self, transaction: ServerTransaction, cancel: Request) -> None:
         """For the user agent: a CANCEL of the INVITE or of a re-INVITE."""
-        self.endpoint.send_response(transaction, build_response(transaction.request, 487))
+        self.respond_to(transaction.request, transaction, 487)
         if self.exchange.receive_cancel(transaction):
             self.exchange.wake()
         elif self._callee is not None and transaction is self._callee.server:
@@ -312,7 +312,7 @@ class InviteSession(SessionCore):
             return
         if self.is_early:
             if self._callee is not None:
-                self.endpoint.send_response(self._callee.server, build_response(self.request, 487))  # §15.1.2
+                self.respond_to(self.request, self._callee.server, 487)  # §15.1.2
             elif self._caller is not None and self._caller.left(exchange):
                 return  # a callee must not (§15), but it cannot be held to a dialog that it has left
         self.end("remote", request, request.headers.get("Reason") or "bye")

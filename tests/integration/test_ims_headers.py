@@ -55,6 +55,22 @@ def test_a_failure_answers_the_charging_too():
     trio.run(main)
 
 
+def test_a_cancelled_call_is_answered_like_the_others():
+    async def main() -> None:
+        async with world(engine=False) as here:
+            listeners = await trio.open_tcp_listeners(9000, host=here.engine.host)  # connects, and says nothing
+            leg = here.call()
+            await trio.sleep(0.3)
+            leg.session.cancel()
+            rejected = await leg.wait(Rejected)
+            assert rejected.response is not None
+            assert rejected.status == 487
+            assert f'term-ioi="{OWN_IOI}"' in (rejected.response.headers.get("P-Charging-Vector") or "")
+            await listeners[0].aclose()
+
+    trio.run(main)
+
+
 async def start_of(here: World, leg: Leg) -> dict[str, object]:
     await leg.wait(Answered)
     start = await here.engine.wait("start")
