@@ -121,7 +121,14 @@ class Application:
         self.gate.options_in_overload = config.limits.options_in_overload
         self.endpoint.gate = self.gate
         self._bridge = MetricsBridge(
-            self.metrics, self.endpoint, self.node, self.sh, self.media, self.context.registrations, self.gate
+            self.metrics,
+            self.endpoint,
+            self.node,
+            self.sh,
+            self.media,
+            self.context.registrations,
+            self.gate,
+            self.context.reg_events,
         )
         self.metrics.before_scrape(self._bridge.refresh)
         self._stop = trio.Event()

@@ -8,6 +8,7 @@ from diameter.node import DiameterNode
 from diameter.sh.client import ShClient
 from ims_as.defence.gate import AdmissionGate
 from ims_as.errors import Result
+from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics, sip_method_label
@@ -25,12 +26,17 @@ class MetricsBridge:
     media: MediaPool
     registrations: RegistrationTable
     gate: AdmissionGate
+    reg_events: RegEvents | None = None
 
     def refresh(self) -> None:
         """Quick, and raises nothing."""
         self._refresh_sip()
         self._refresh_media()
         self.metrics.registrations.set(len(self.registrations))
+        if self.reg_events is not None:
+            self.metrics.reg_subscriptions.set(len(self.reg_events))
+            for outcome, count in self.reg_events.counts.items():
+                self.metrics.follow(self.metrics.reg_events, count, outcome)
         self._refresh_gate()
         if self.node is not None:
             for peer in self.node.peer_states():

@@ -155,6 +155,8 @@ class Metrics:
         self.sip_dialogs = self._gauge("sip_dialogs", "Open SIP dialogs.")
         self.sip_connections = self._gauge("sip_connections", "Open SIP stream connections.")
         self.registrations = self._gauge("registrations", "Public identities that third-party REGISTERs told us of.")
+        self.reg_subscriptions = self._gauge("reg_subscriptions", "Users whose registration state is subscribed to.")
+        self.reg_events = self._counters("reg_events", "What came of these subscriptions, by outcome.", "outcome")
 
         # Diameter and Sh
         self.sh_requests = self._counters("sh_requests", "Sh requests, by command and result.", "command", "result")

@@ -117,6 +117,9 @@ def test_register_is_answered_and_shown_and_its_user_followed():
             await until(lambda: contacts() == ["sip:phone@192.0.2.5"])
             assert here.app.registration("sip:nobody@ims.example.net") is None
             assert len(here.app.registrations(10)) == 1
+            shown = here.app.metrics.render(None)[0].decode()
+            assert "ims_as_reg_subscriptions 1.0" in shown
+            assert 'ims_as_reg_events_total{outcome="notified"} 1.0' in shown
             here.app.stop()
             await until(lambda: notifiers[0].is_over)
             await until(lambda: not here.app.endpoint.stats.dialogs)
