@@ -7,6 +7,7 @@ answering side gives back) is answered in its own manner.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from typing import Final
@@ -53,7 +54,10 @@ def read_session_id_untrusted(message: Message) -> SessionId | None:
 
 def name_based_id(*parts: str) -> str:
     """A UUID of version 5 from texts that together are unique (§4.1 allows it): the same each time it is asked for."""
-    return uuid.uuid5(_NAMESPACE, "\n".join(parts)).hex
+    # as uuid.uuid5 does, but for text with bytes that were not UTF-8
+    name = "\n".join(parts).encode("utf-8", "backslashreplace")
+    digest = hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).digest()
+    return uuid.UUID(bytes=digest[:16], version=5).hex
 
 
 class SessionEnd:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
-from ims_as.isc.session_id import NIL, SessionEnd, SessionId, name_based_id, read_session_id_untrusted
+from ims_as.isc.session_id import _NAMESPACE, NIL, SessionEnd, SessionId, name_based_id, read_session_id_untrusted
 from tests.ims_as.isc_messages import build_request
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
@@ -57,3 +59,5 @@ def test_a_made_id_is_a_uuid_and_the_same_each_time():
     assert made == name_based_id("host", "call-1", "tag") != name_based_id("host", "call-2", "tag")
     assert read_session_id_untrusted(message(f"{made};remote={NIL}")) is not None
     assert made[12] == "5"
+    assert made == uuid.uuid5(_NAMESPACE, "host\ncall-1\ntag").hex
+    assert name_based_id("call\udcff") != name_based_id("call\udcfe")
