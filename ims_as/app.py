@@ -34,7 +34,7 @@ from ims_as.app_metrics import MetricsBridge
 from ims_as.call.admission import Admission
 from ims_as.call.bypass import BypassTokens
 from ims_as.call.context import CallContext
-from ims_as.call.dispatcher import ALLOW, Dispatcher
+from ims_as.call.dispatcher import ALLOW, SUPPORTED, Dispatcher
 from ims_as.call.engine_health import EngineHealth
 from ims_as.call.placement import CallPlacer
 from ims_as.call.probe import keep_probing
@@ -172,6 +172,7 @@ class Application:
             on_request=lambda request, transaction: self.dispatcher.on_request(request, transaction),
             user_agent="ims-as",
             allow=ALLOW,
+            supported=SUPPORTED,
         )
         proxy = StatefulProxy(self.endpoint, hides_503=True)
         router = RecordRouter(self.endpoint, proxy, key)

@@ -13,6 +13,13 @@ from pathlib import Path
 
 import attrs
 
+from ims_as.config_agents import (
+    AnswerConfig,
+    AnswerMode,
+    TransferConfig,
+    TransferEarlyMedia,
+    TransferMethod,
+)
 from ims_as.config_sip import (
     PEER_ACTIONS,
     PEER_PRESETS,
@@ -34,6 +41,8 @@ __all__ = [
     "PEER_PRESETS",
     "TRANSFER_TARGETS",
     "AgentConfig",
+    "AnswerConfig",
+    "AnswerMode",
     "ApiConfig",
     "CdrConfig",
     "Config",
@@ -80,22 +89,6 @@ SAMPLE_RATES_HZ = (8000, 16000, 24000, 48000)
 
 _RTP_PORTS = PortRange(20000, 39999)
 _API_LISTEN = HostPort("127.0.0.1", 8080)
-
-
-class TransferEarlyMedia(Enum):
-    """What becomes of the early media of a party that a caller is handed to."""
-
-    IGNORE = "ignore"
-    RELAY = "relay"
-
-
-class TransferMethod(Enum):
-    """How an agent's caller gets to somebody else."""
-
-    THIRD_PARTY = "3pcc"
-    """We call the target and join the two."""
-    REFER = "refer"
-    """The caller is asked to call the target itself."""
 
 
 class MediaMode(Enum):
@@ -208,22 +201,6 @@ class FillerConfig:
 
 
 @attrs.frozen
-class TransferConfig:
-    """Where an agent may send its caller."""
-
-    allow: tuple[str, ...] = ("served-user",)
-    """``served-user``, ``queue``, or a regular expression that a whole URI must match, such as ``tel:\\+49.*``."""
-    queue: str | None = None
-    """SIP or tel URI of the human queue."""
-    method: TransferMethod = TransferMethod.THIRD_PARTY
-    """``3pcc``: we call the target and join the two; ``refer``: the caller is asked by REFER to call it, where it can,
-    and 3pcc is the way out when it refuses.  The served user is always called by us."""
-    early_media: TransferEarlyMedia = TransferEarlyMedia.IGNORE
-    """Ringback and announcements of the target before it answers: ``ignore`` (the caller stays with the agent) or
-    ``relay`` (the caller hears them)."""
-
-
-@attrs.frozen
 class OutboundConfig:
     """Whom an agent may call, and as whom."""
 
@@ -246,7 +223,8 @@ class AgentConfig:
     engine_headers: tuple[str, ...] = ()
     """Names of headers of the INVITE that the engine gets besides those of docs/headers.md, such as ``X-Account``."""
     filler: FillerConfig = FillerConfig()
-    transfer: TransferConfig = TransferConfig()
+    answer: AnswerConfig = attrs.field(default=AnswerConfig())
+    transfer: TransferConfig = attrs.field(default=TransferConfig())
     outbound: OutboundConfig = OutboundConfig()
 
 

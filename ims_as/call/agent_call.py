@@ -7,6 +7,7 @@ waiting for an engine.  ``close`` releases the port and the engine whatever happ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from ims_as.call.caller_offers import CallerOffers
 from ims_as.call.caller_requests import CallerDigits, CallerRequests
 from ims_as.call.context import CallContext
 from ims_as.call.engine_chain import EngineChain
+from ims_as.call.give_back import unable
 from ims_as.call.join import Join
 from ims_as.call.media_description import CallDescription
 from ims_as.call.media_events import MediaEvents
@@ -131,6 +133,11 @@ class AgentCall:
         return self.record.direction == "outbound" and self.record.answered_at is None
 
     @property
+    def is_early(self) -> bool:
+        """A call to us for which a session was made, but no 200 sent."""
+        return self.session is not None and not self.session.is_caller and self.session.is_early
+
+    @property
     def party_request(self) -> Request:
         """What is known of whom the agent talks to, as an INVITE of that party: for the leg of a handover."""
         return self.request if self._party_request is None else self._party_request
@@ -203,25 +210,45 @@ class AgentCall:
     # ---------------------------------------------------------------- conversation
 
     async def _converse(self) -> None:
-        async for source, event in self._inbox:
-            match source:
-                case "caller":
-                    await self._receive_caller(event)
-                case "media":
-                    await self._media.receive(event)
-                case "info":
-                    self.digits.receive_info(event)
-                case "callee":
-                    handover, inner = event
-                    await handover.receive_callee(inner)
-                case "refer":
-                    self._start_referral(event)
-                case "retry":
-                    event()
-                case "local":
-                    self.hang_up(self._local_termination(str(event)))
-            if self.record.termination is not None:
-                return
+        await self.serve(lambda: False, deadline=None)
+
+    async def serve(self, until: Callable[[], bool], *, deadline: float | None) -> bool:
+        """Takes what happens to the call, in order, until a condition holds.
+
+        Args:
+            deadline: monotonic seconds; None: as long as the call lasts.
+
+        Returns:
+            Whether the condition holds; False when the call is over or the time is.
+        """
+        limit = math.inf if deadline is None else deadline
+        while self.record.termination is None:
+            if until():
+                return True
+            with trio.move_on_at(limit) as scope:
+                source, event = await self._inbox.receive()
+            if scope.cancelled_caught:
+                return until()
+            await self._take(source, event)
+        return False
+
+    async def _take(self, source: str, event: Any) -> None:
+        match source:
+            case "caller":
+                await self._receive_caller(event)
+            case "media":
+                await self._media.receive(event)
+            case "info":
+                self.digits.receive_info(event)
+            case "callee":
+                handover, inner = event
+                await handover.receive_callee(inner)
+            case "refer":
+                self._start_referral(event)
+            case "retry":
+                event()
+            case "local":
+                self.hang_up(self._local_termination(str(event)))
 
     def _local_termination(self, reason: str) -> Termination:
         """What it means that we end the call ourselves."""
@@ -233,7 +260,10 @@ class AgentCall:
         match event:
             case Ended(by=by, reason=reason):
                 self.trace("decision", "ims-as", "ims-as", f"{self.party}'s dialog ended: {by}", reason)
-                if by == "remote":
+                if self.record.answered_at is None and not self.is_ringing:
+                    result = Result.CANCELLED if by == "remote" else Result.REJECTED
+                    self.end(Termination(result, self.party if by == "remote" else "ims-as", _label(reason), None))
+                elif by == "remote":
                     is_transferred = self.is_joined or (self.handover is not None and self.handover.is_accepted)
                     result = Result.TRANSFERRED if is_transferred else Result.ANSWERED
                     self.end(Termination(result, self.party, "bye", None))
@@ -266,6 +296,12 @@ class AgentCall:
     def hand_over(self, target: str, reason: str, handover_data: Any, *, by_agent: bool = True) -> None:
         """Starts calling a human for the caller; a second wish while one is under way is refused."""
         if self.handover is not None and (self.handover.is_pending or self.join is not None):
+            return
+        if self.is_early:
+            if by_agent:
+                self.handover_failed("not answered yet")
+            else:
+                self.shut_down("engine-lost")
             return
         start_handover(self, target, reason, handover_data, by_agent=by_agent)
 
@@ -335,7 +371,10 @@ class AgentCall:
     # ---------------------------------------------------------------- end
 
     def hang_up(self, termination: Termination) -> None:
-        """BYE to the caller."""
+        """BYE to the caller; before the answer, what the failure table says."""
+        if self.is_early:
+            unable(self, termination.reason, "", 503)
+            return
         self.end(termination)
         if self.session is not None:
             cause = termination.cause or 200
@@ -371,6 +410,11 @@ class AgentCall:
         self.record.ended_at = self.context.wall()
         self.record.state = CallState.ENDED
         self.end(Termination(Result.FAILED, "ims-as", "no-reason", None))
+
+
+def _label(reason: str) -> str:
+    """A session's own words as the phrase of a termination."""
+    return reason.lower().replace(" ", "-")
 
 
 def _quoted(text: str) -> str:

@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
+from ims_as.call.give_back import unable
 from ims_as.call.media_description import stream_config
 from ims_as.errors import Result, Termination
 from ims_as.media_client import MediaError
 from ims_as.sip.errors import LocalProtocolError, SdpError
-from ims_as.sip.invite_session import Acked, ReinviteAnswered, ReinviteReceived, ReinviteRejected, SessionEvent
-from ims_as.sip.message import Request
+from ims_as.sip.invite_session import (
+    Acked,
+    Pracked,
+    ReinviteAnswered,
+    ReinviteReceived,
+    ReinviteRejected,
+    SessionEvent,
+    UpdateReceived,
+)
 from ims_as.sip.offer_answer import AudioStream
+from media.control import StreamConfig
 
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
@@ -37,16 +48,22 @@ class CallerOffers:
         self._call = call
         self.on_hold = False
         """The caller does not want to hear us."""
+        self.has_early_media = False
+        """It hears us although it is not answered yet."""
 
     async def receive(self, event: SessionEvent) -> None:
         """An event of the caller's dialog that is about offers; others are none of ours."""
         match event:
-            case ReinviteReceived(request=request):
-                await self._receive_reinvite(request)
-            case Acked(request=request):
-                await self.receive_answer(request.body)
-            case ReinviteAnswered(response=response):
-                await self.receive_answer(response.body)
+            case ReinviteReceived():
+                await self._receive_reinvite(event.body)
+            case UpdateReceived(request=request):
+                await self._receive_update(event.body, request.from_tag or "")
+            case Pracked(body=body) if body:
+                await self.receive_answer(body)
+            case Acked():
+                await self.receive_answer(event.body)
+            case ReinviteAnswered():
+                await self._receive_refresh(event.body)
             case ReinviteRejected(status=status) if self._call.description.is_offering:
                 self._call.description.abandon_offer()
                 self._call.hang_up(Termination(Result.FAILED, "caller", "return-refused", status))
@@ -65,17 +82,52 @@ class CallerOffers:
             call.trace("decision", "ims-as", "ims-as", "the caller cannot be taken back", str(error))
             call.hang_up(Termination(Result.FAILED, "ims-as", "return-failed", None))
 
-    async def _receive_reinvite(self, request: Request) -> None:
+    async def _receive_reinvite(self, offer: bytes) -> None:
         session = self._call.session
         assert session is not None
-        if not request.body:
+        if not offer:  # ours is asked for
             self._send_offer(session.accept_reinvite, lambda status, _: session.reject_reinvite(status))
             return
         await self.receive_offer(
-            request.body,
+            offer,
             session.accept_reinvite,
             lambda status, headers: session.reject_reinvite(status, headers=headers),
         )
+
+    async def _receive_update(self, offer: bytes, tag: str) -> None:
+        session = self._call.session
+        assert session is not None
+        await self.receive_offer(
+            offer,
+            lambda body: session.accept_update(body, headers=self._extensions(), to_tag=tag),
+            lambda status, headers: session.reject_update(status, headers=headers, to_tag=tag),
+        )
+
+    def _extensions(self) -> list[tuple[str, str]]:
+        """RFC 3312 §11: a description with mandatory preconditions says so in Require."""
+        preconditions = self._call.description.preconditions
+        return [] if preconditions is None or not preconditions.is_mandatory else [("Require", "precondition")]
+
+    async def _receive_refresh(self, answer: bytes) -> None:
+        """The answer to an offer of ours, or another description that came with the answer to a session refresh."""
+        call = self._call
+        if call.description.is_offering:
+            await self.receive_answer(answer)
+            return
+        try:
+            stream = call.description.reread_untrusted(answer)
+            if call.leg is not None:
+                await call.leg.modify(self.media_of(stream))
+                self.note_direction(stream)
+        except (SdpError, MediaError) as error:
+            call.trace("decision", "ims-as", "ims-as", "the caller's new description cannot be used", str(error))
+
+    def media_of(self, stream: AudioStream) -> StreamConfig:
+        """What the media plane is told: before the answer nothing goes to the caller, unless as early media."""
+        if self._call.record.answered_at is not None:
+            return stream_config(stream)
+        config = stream_config(stream, send=None if self.has_early_media else False)
+        return attrs.evolve(config, timeout_ms=0)
 
     async def receive_offer(self, offer: bytes, accept: Accept, reject: Reject) -> None:
         """Answers an offer, however it came.  ``accept`` returns False when nobody waits for the answer any more."""
@@ -95,7 +147,7 @@ class CallerOffers:
         stream = description.stream
         assert stream is not None
         try:
-            await leg.modify(stream_config(stream))
+            await leg.modify(self.media_of(stream))
         except MediaError:
             description.withdraw_answer()
             reject(500, [])
@@ -105,7 +157,7 @@ class CallerOffers:
             return
         description.withdraw_answer()
         if before is not None:
-            leg.modify_soon(stream_config(before))
+            leg.modify_soon(self.media_of(before))
 
     def _send_offer(self, accept: Accept, reject: Reject) -> None:
         description = self._call.description
@@ -128,9 +180,12 @@ class CallerOffers:
             return
         try:
             stream = description.take_answer_untrusted(answer)
-            await call.leg.modify(stream_config(stream))
+            await call.leg.modify(self.media_of(stream))
         except SdpError as error:
             call.trace("decision", "ims-as", "ims-as", "the caller's answer cannot be used", str(error))
+            if call.is_early:
+                unable(call, "codec", str(error), 500)
+                return
             call.hang_up(Termination(Result.FAILED, "caller", "answer-unusable", 488))
         except MediaError as error:
             call.hang_up(Termination(Result.FAILED, "ims-as", error.code, None))

@@ -23,11 +23,14 @@ from ims_as.isc.charging import read_charging_vector_untrusted
 from ims_as.isc.routing import IscRoute, split_route
 from ims_as.isc.served_user import determine_served_user
 from ims_as.sip.message import Request, build_response
+from ims_as.sip.option_tags import KNOWN_TO_SESSIONS
 from ims_as.sip.transaction import ServerTransaction
 
-__all__ = ["ALLOW", "Dispatcher"]
+__all__ = ["ALLOW", "SUPPORTED", "Dispatcher"]
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, NOTIFY, REGISTER"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY, REGISTER"
+SUPPORTED = (*KNOWN_TO_SESSIONS, "precondition", "norefersub")
+"""Option tags: what sessions do by themselves, and what the call logic does."""
 
 
 class Dispatcher:

@@ -25,6 +25,9 @@ from ims_as.sip.invite_session import (
     ReinviteRejected,
     RequestReceived,
     SessionEvent,
+    UpdateAnswered,
+    UpdateReceived,
+    UpdateRejected,
 )
 from ims_as.sip.sdp import parse_sdp_untrusted
 
@@ -58,6 +61,15 @@ def relayed_status(status: int) -> int:
     return 500 if status < 400 or status in (401, 407, 408, 481) else status
 
 
+@attrs.frozen
+class _Asking:
+    """An offer of one party that waits for the other's answer."""
+
+    side: Side
+    accept: Callable[[bytes], bool]
+    reject: Callable[[int], bool]
+
+
 class Join:
     """Relays between ``near`` (the call's first party) and ``far`` (who it was handed to)."""
 
@@ -65,8 +77,9 @@ class Join:
         self._call = call
         self.near = near
         self.far = far
-        self._asking: Side | None = None
-        """Whose offer waits for the other's answer."""
+        self._asking: _Asking | None = None
+        self._offering: Side | None = None
+        """Who was asked for an offer and has made one in its 2xx; the other's ACK answers it."""
         self._far_is_gone = False
         self._relays = (
             DialogRelay(call, near.session, far.session),
@@ -77,44 +90,75 @@ class Join:
         """An event of one of the two dialogs; the near one's end is the call's own business."""
         other = self.far if side is self.near else self.near
         match event:
-            case ReinviteReceived(request=request):
-                self._offer(side, other, request.body)
-            case ReinviteAnswered(response=response):
-                self._answered(side, other, response.body)
-            case ReinviteRejected(status=status):
-                if self._asking is other:
-                    self._asking = None
-                    other.session.reject_reinvite(relayed_status(status))
-            case Acked(request=request) if request.body:
-                self.settle(side, other)
+            case ReinviteReceived():
+                session = side.session
+                self._offer(_Asking(side, session.accept_reinvite, session.reject_reinvite), other, event.body)
+            case UpdateReceived():
+                session = side.session
+                asking = _Asking(side, session.accept_update, session.reject_update)
+                self._offer(asking, other, event.body, by_update=True)
+            case ReinviteAnswered(needs_ack=needs_ack):
+                self._answered(side, other, event.body, needs_ack=needs_ack)
+            case UpdateAnswered():
+                self._answered(side, other, event.body)
+            case ReinviteRejected(status=status) | UpdateRejected(status=status):
+                self._refused(other, status)
+            case Acked():
+                self._acked(side, other, event.body)
             case Ended(by=by) if side is self.far:
                 self._far_ended(by)
 
-    def _offer(self, side: Side, other: Side, offer: bytes) -> None:
-        if self._asking is not None:
-            side.session.reject_reinvite(491)
-            return
-        if not offer:  # an offer is asked for: what was agreed; the answer in the ACK is passed on
-            side.session.accept_reinvite(side.session.local_body)
+    def _offer(self, asking: _Asking, other: Side, offer: bytes, *, by_update: bool = False) -> None:
+        """Passes an offer on, or the wish for one; by UPDATE where it came by that and the other party takes it."""
+        if self._asking is not None or self._offering is not None:
+            asking.reject(491)
             return
         try:
-            other.session.reinvite(other.describe(offer))
+            body = other.describe(offer) if offer else b""
+            if by_update and other.session.can_update:
+                other.session.update(body)
+            else:
+                other.session.reinvite(body)
         except SdpError:
-            side.session.reject_reinvite(488)
+            asking.reject(488)
         except LocalProtocolError:
-            side.session.reject_reinvite(491)
+            asking.reject(491)
         else:
-            self._asking = side
+            self._asking = asking
 
-    def _answered(self, side: Side, other: Side, answer: bytes) -> None:
-        if self._asking is not other:
-            self.settle(side, other)
+    def _answered(self, side: Side, other: Side, body: bytes, *, needs_ack: bool = False) -> None:
+        asking = self._asking
+        if asking is None or asking.side is not other:
+            self.settle(side, other)  # a session refresh has brought it, or we have asked on our own
             return
         self._asking = None
         try:
-            other.session.accept_reinvite(other.describe(answer))
+            accepted = asking.accept(other.describe(body))
         except SdpError:
-            other.session.reject_reinvite(488)
+            asking.reject(488)
+            accepted = False
+        if needs_ack and accepted:
+            self._offering = side
+        elif needs_ack:
+            side.session.ack(side.session.local_body)  # nobody wants its offer any more: all stays as it was
+        elif not accepted:
+            self.settle(other, side)
+
+    def _refused(self, other: Side, status: int) -> None:
+        asking = self._asking
+        if asking is not None and asking.side is other:
+            self._asking = None
+            asking.reject(relayed_status(status))
+
+    def _acked(self, side: Side, other: Side, answer: bytes) -> None:
+        if self._offering is not other:
+            return
+        self._offering = None
+        try:
+            other.session.ack(other.describe(answer) if answer else other.session.local_body)
+        except SdpError as error:
+            self._call.trace("decision", "ims-as", "ims-as", f"the {side.name}'s answer cannot be read", str(error))
+            other.session.ack(other.session.local_body)
 
     def settle(self, side: Side, other: Side, attempts: int = SETTLE_ATTEMPTS) -> None:
         """Tells the other party when what it knows of this one is not true any more."""

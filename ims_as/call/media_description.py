@@ -19,6 +19,7 @@ from ims_as.sip.offer_answer import (
     SdpSession,
     negotiate_answer,
 )
+from ims_as.sip.precondition import Preconditions
 from ims_as.sip.sdp import parse_sdp_untrusted
 from media.control import StreamConfig
 
@@ -60,6 +61,11 @@ class CallDescription:
     def version(self) -> int:
         """Version of the description that the caller has from us."""
         return self._session.version
+
+    @property
+    def preconditions(self) -> Preconditions | None:
+        """What the caller wants reserved, as of its latest description."""
+        return self._exchange.preconditions
 
     @property
     def is_offering(self) -> bool:
@@ -108,6 +114,14 @@ class CallDescription:
     def withdraw_offer(self) -> None:
         """The offer was not sent, or nobody answered it: everything is as before."""
         self._exchange.withdraw_offer()
+
+    def reread_untrusted(self, answer: bytes) -> AudioStream:
+        """The caller's description has changed without an offer being open, in the answer to a session refresh.
+
+        Raises:
+            SdpError: it cannot be used; nothing has changed.
+        """
+        return self._exchange.reread(parse_sdp_untrusted(answer))
 
     def abandon_offer(self) -> None:
         """The offer was refused; its version has been used."""

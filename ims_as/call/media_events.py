@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ims_as.call.give_back import refuse
 from ims_as.call.record import CallState
 from ims_as.errors import Result, Termination
 
@@ -71,7 +72,9 @@ class MediaEvents:
                 call.hand_over(str(event.get("target", "served-user")), "agent", event.get("data"))
             case "hangup":
                 self._is_hanging_up = True
-                if call.is_ringing:  # nobody hears what is queued: there is nothing to wait for
+                if call.is_early:  # it does not want the call
+                    refuse(call, 603, "declined", [], by="agent")
+                elif call.is_ringing:  # nobody hears what is queued: there is nothing to wait for
                     call.hang_up(Termination(Result.UNANSWERED, "agent", "hangup", None))
             case "dtmf":
                 call.digits.send(str(event.get("digits", ""))[:32])

@@ -8,6 +8,7 @@ one that the call may reach, and the referrer is told the outcome by NOTIFY unle
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Final
 
 from ims_as.call.bypass import BYPASS_HEADER
@@ -24,8 +25,9 @@ from ims_as.sip.invite_session import (
     Rejected,
     RequestReceived,
     SessionEvent,
+    UpdateReceived,
 )
-from ims_as.sip.message import Request, Response
+from ims_as.sip.message import Request
 from ims_as.sip.refer import ReferReceiver
 from ims_as.sip.timers import TimerHandle
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["AgentMove", "accept_refer", "referral_headers"]
 
 RING_DEADLINE_S: Final = 60.0
+MAX_FORKS: Final = 16
 
 
 def accept_refer(call: AgentCall, session: InviteSession, event: RequestReceived) -> ReferReceiver | None:
@@ -81,7 +84,8 @@ class AgentMove(TransferAttempt):
         self._receiver = receiver
         self._session: InviteSession | None = None
         self._description: CallDescription | None = None
-        self._early: dict[str, bytes] = {}
+        self._early: dict[str, CallDescription] = {}
+        """Our offer as each early dialog has answered it, by To tag."""
         self._timer: TimerHandle | None = None
 
     def start(self) -> None:
@@ -129,17 +133,45 @@ class AgentMove(TransferAttempt):
         match event:
             case Provisional(response=response):
                 self._receiver.notify(response.status, response.reason)
-                if response.body:
-                    self._early[response.to_tag or ""] = response.body
+                if event.body and event.is_reliable:
+                    self._take_early(event.to_tag or "", event.body)
+            case UpdateReceived(request=request):
+                self._receive_update(event.body, request.from_tag or "")
             case Answered(response=response):
-                await self._answered(response)
+                await self._answered(response.to_tag or "", event.body)
             case Rejected(status=status):
                 self._fail(status)
             case Ended():
                 self._fail(487)
 
-    async def _answered(self, response: Response) -> None:
-        call, description = self._call, self._description
+    def _take_early(self, tag: str, answer: bytes) -> None:
+        if tag in self._early or len(self._early) >= MAX_FORKS:
+            return
+        description = copy.deepcopy(self._description)
+        assert description is not None
+        try:
+            description.take_answer_untrusted(answer)
+        except SdpError as error:
+            self._call.trace("decision", "ims-as", "ims-as", "the target's early answer cannot be used", str(error))
+            return
+        self._early[tag] = description
+
+    def _receive_update(self, offer: bytes, tag: str) -> None:
+        """In an early dialog: what is agreed is applied with the answer."""
+        assert self._session is not None
+        description = self._early.get(tag)
+        try:
+            if description is None:
+                raise SdpError("nothing was agreed")
+            answer = description.answer_untrusted(offer)
+        except SdpError:
+            self._session.reject_update(488, to_tag=tag)
+            return
+        self._session.accept_update(answer, to_tag=tag)
+
+    async def _answered(self, tag: str, answer: bytes) -> None:
+        call = self._call
+        description = self._early.get(tag, self._description)
         assert description is not None
         assert self._session is not None
         if call.leg is None:
@@ -147,7 +179,9 @@ class AgentMove(TransferAttempt):
             self._fail(503)
             return
         try:
-            stream = description.take_answer_untrusted(response.body or self._early.get(response.to_tag or "", b""))
+            stream = description.stream
+            if description.is_offering or stream is None:
+                stream = description.take_answer_untrusted(answer or self._session.remote_body)
             await call.leg.modify(stream_config(stream))
         except (SdpError, MediaError) as error:
             call.trace("decision", "ims-as", "ims-as", "the target's answer cannot be used", str(error))

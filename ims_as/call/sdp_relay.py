@@ -12,10 +12,11 @@ from typing import Final
 
 import attrs
 
-from ims_as.sip.offer_answer import SdpSession
+from ims_as.sip.errors import SdpError
+from ims_as.sip.offer_answer import CodecOffer, LocalMedia, SdpSession, negotiate_answer
 from ims_as.sip.sdp import Line, SessionDescription, parse_sdp_untrusted
 
-__all__ = ["media_target", "relay_untrusted"]
+__all__ = ["answer_for_untrusted", "media_target", "relay_untrusted"]
 
 _PRECONDITIONS: Final = ("curr:", "des:", "conf:")
 
@@ -30,6 +31,34 @@ def relay_untrusted(body: bytes, session: SdpSession) -> SessionDescription:
 
 def _kept(lines: Iterable[Line]) -> Iterable[Line]:
     return (line for line in lines if not (line[0] == "a" and line[1].startswith(_PRECONDITIONS)))
+
+
+def answer_for_untrusted(offer: bytes, party: bytes, session: SdpSession) -> SessionDescription:
+    """The answer that a party would give to an offer, made from the last description of it.
+
+    For an offer that cannot wait for the party itself: in an early dialog it must be answered at once, and changes
+    little but what is reserved (RFC 3312).
+
+    Raises:
+        SdpError: one of the two cannot be read, or they have no codec in common.
+    """
+    description = parse_sdp_untrusted(party)
+    audio = next((each for each in description.media if each.media == "audio" and each.port), None)
+    if audio is None:
+        raise SdpError("no audio line")
+    codecs = tuple(
+        CodecOffer(meaning.name, meaning.clock_rate, number, audio.fmtp(number), meaning.channels)
+        for number, meaning in audio.payloads()
+        if meaning.name.lower() != "telephone-event"
+    )
+    local = LocalMedia(
+        description.connection_of(audio),
+        audio.port,
+        codecs,
+        ptime_ms=audio.milliseconds("ptime") or 20,
+        direction=description.direction_of(audio),
+    )
+    return negotiate_answer(parse_sdp_untrusted(offer), local, session=session).answer
 
 
 def media_target(description: SessionDescription) -> list[tuple[object, ...]]:

@@ -21,7 +21,7 @@ from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.call.join import Join, Side, same_target
 from ims_as.call.record import CallState
 from ims_as.call.referral import referral_headers
-from ims_as.call.sdp_relay import relay_untrusted
+from ims_as.call.sdp_relay import answer_for_untrusted, relay_untrusted
 from ims_as.call.session_data import handover_headers
 from ims_as.call.target_policy import SERVED_USER, core_route, resolve_target
 from ims_as.call.transfer_attempt import TransferAttempt
@@ -38,8 +38,8 @@ from ims_as.sip.invite_session import (
     ReinviteRejected,
     Rejected,
     SessionEvent,
+    UpdateReceived,
 )
-from ims_as.sip.message import Response
 from ims_as.sip.offer_answer import SdpSession
 from ims_as.sip.refer import ReferReceiver
 from ims_as.sip.timers import TimerHandle
@@ -54,7 +54,6 @@ RING_DEADLINE_S: Final = 60.0
 JOIN_RETRY_S: Final = 0.2
 JOIN_DEADLINE_S: Final = 10.0
 """For so long the join waits for an exchange with the caller that is under way."""
-MAX_FORKS: Final = 16
 
 
 class HandoverState(Enum):
@@ -91,8 +90,6 @@ class Handover(TransferAttempt):
         self._callee: InviteSession | None = None
         self._offered = b""
         self._answer = b""
-        self._early: dict[str, bytes] = {}
-        """Descriptions of the callee's early dialogs, by To tag."""
         self._caller_has = b""
         """The callee's description that the caller was sent."""
         self._caller_answer: bytes | None = None
@@ -228,11 +225,13 @@ class Handover(TransferAttempt):
             case None:
                 await self._try_join()
             case Provisional(response=response):
-                self._receive_progress(response)
-            case Answered(response=response):
+                self._receive_progress(response.status, event.body)
+            case UpdateReceived(request=request):
+                self._receive_update(event.body, request.from_tag or "")
+            case Answered() if self._callee is not None:
                 self._stop_timer()
                 self._tell("answered")
-                self._answer = response.body or self._early.get(response.to_tag or "", b"")
+                self._answer = event.body or self._callee.remote_body
                 self._join_until = self._call.context.now() + JOIN_DEADLINE_S
                 await self._try_join()
             case Rejected(status=status):
@@ -246,17 +245,29 @@ class Handover(TransferAttempt):
             case Ended(by=by, reason=reason):
                 self._fail(f"the callee left while being joined: {reason or by}")
 
-    def _receive_progress(self, response: Response) -> None:
+    def _receive_progress(self, status: int, body: bytes) -> None:
         if self.state is not HandoverState.CALLING:
             return
-        if response.status >= 180 and not self._has_rung:
+        if status >= 180 and status != 199 and not self._has_rung:
             self._has_rung = True
             self._tell("ringing")
-        if not response.body or len(self._early) >= MAX_FORKS:
+        if body and self._may_relay_early and not self._caller_has:
+            self._send_to_caller(body)
+
+    def _receive_update(self, offer: bytes, tag: str) -> None:
+        """The callee changes its early dialog, as a rule when its resources are there; the caller is not bothered."""
+        callee, caller = self._callee, self._call.session
+        assert callee is not None
+        assert caller is not None
+        if self.state is not HandoverState.CALLING:
+            callee.reject_update(491, to_tag=tag)
             return
-        self._early[response.to_tag or ""] = response.body
-        if self._may_relay_early and not self._caller_has:
-            self._send_to_caller(response.body)
+        try:
+            answer = answer_for_untrusted(offer, caller.remote_body, self._to_callee)
+        except SdpError:
+            callee.reject_update(488, to_tag=tag)
+            return
+        callee.accept_update(answer.to_bytes(), to_tag=tag)
 
     # ---------------------------------------------------------------- joining
 
@@ -299,10 +310,10 @@ class Handover(TransferAttempt):
     async def receive_caller(self, event: SessionEvent) -> None:
         """Events of the caller's dialog that belong to the join."""
         match event:
-            case ReinviteAnswered(response=response):
-                self._caller_answer = response.body
+            case ReinviteAnswered():
+                self._caller_answer = event.body
                 if self.state is HandoverState.JOINING:
-                    await self._caller_joined(response.body)
+                    await self._caller_joined(event.body)
             case ReinviteRejected(status=status):
                 self._call.description.forget_relayed()
                 self._caller_has, self._may_relay_early = b"", False
@@ -310,6 +321,8 @@ class Handover(TransferAttempt):
                     self._abandon(f"the caller refused the new media: {status}")
             case ReinviteReceived() if self._call.session is not None:
                 self._call.session.reject_reinvite(491)
+            case UpdateReceived() if self._call.session is not None:
+                self._call.session.reject_update(491)
 
     async def _caller_joined(self, answer: bytes) -> None:
         try:

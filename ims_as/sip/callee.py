@@ -209,6 +209,14 @@ class CalleeSide:
         session.end("local", None, f"rejected {status}")
         return True
 
+    def withdraw(self) -> ServerTransaction | None:
+        """Leave the INVITE unanswered; None when it is answered or over."""
+        session = self._session
+        if not session.is_early:
+            return None
+        session.end("local", None, "withdrawn")
+        return self.server
+
     def receive_cancel(self, cancel: Request) -> None:
         """The INVITE was cancelled, and has been answered 487."""
         if not self._session.is_terminated:

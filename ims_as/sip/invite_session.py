@@ -109,6 +109,11 @@ class InviteSession(SessionCore):
         """Refuse the call with 300–699; Ended by local follows at once."""
         return self._callee is not None and self._callee.reject(status, reason, headers)
 
+    def withdraw(self) -> ServerTransaction | None:
+        """Leave the INVITE to somebody else, who answers its transaction; our early dialog is over and Ended by local
+        follows at once. None when it is answered or over."""
+        return None if self._callee is None else self._callee.withdraw()
+
     def receive_cancel(self, transaction: ServerTransaction, cancel: Request) -> None:
         """For the user agent: a CANCEL of the INVITE or of a re-INVITE."""
         self.respond_to(transaction.request, transaction, 487)

@@ -20,6 +20,7 @@ from typing import Final
 import attrs
 
 from ims_as.sip.errors import LocalProtocolError, NoCommonCodecError, SdpError
+from ims_as.sip.precondition import Preconditions
 from ims_as.sip.sdp import Direction, Line, MediaDescription, RtpMap, SessionDescription, format_connection
 
 __all__ = [
@@ -117,6 +118,8 @@ class Negotiated:
 
     answer: SessionDescription
     stream: AudioStream
+    preconditions: Preconditions | None = None
+    """What must be reserved before the call may go on; None: the offer has no preconditions."""
 
 
 @attrs.define(slots=True)
@@ -221,7 +224,7 @@ def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: S
         if not _is_audio(media):
             continue
         try:
-            answer_media, stream = _answer_audio(offer, media, local)
+            answer_media, stream, preconditions = _answer_audio(offer, media, local)
         except SdpError as error:
             failure = error if not isinstance(failure, NoCommonCodecError) else failure
             continue
@@ -229,13 +232,13 @@ def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: S
         # §6: t= is that of the offer; s= of an answer is free
         timing = tuple(("t", value) for value in offer.timing) or (("t", "0 0"),)
         lines = (("s", "-"), ("c", format_connection(local.address)), *timing)
-        return Negotiated(session.describe(lines, entries), stream)
+        return Negotiated(session.describe(lines, entries), stream, preconditions)
     raise failure
 
 
 def _answer_audio(
     offer: SessionDescription, media: MediaDescription, local: LocalMedia
-) -> tuple[MediaDescription, AudioStream]:
+) -> tuple[MediaDescription, AudioStream, Preconditions | None]:
     payload_type, codec = _pick_codec(media, local.codecs)
     host = _usable_host(offer, media, local.address)
     dtmf = _pick_dtmf(media, codec.clock_rate) if local.dtmf else None
@@ -246,6 +249,9 @@ def _answer_audio(
         formats.append(str(dtmf))
         lines += _dtmf_lines(dtmf, codec.clock_rate)
     lines += [("a", f"ptime:{local.ptime_ms}"), ("a", direction.value)]
+    preconditions = Preconditions.from_offer_untrusted(media)
+    if preconditions is not None:
+        lines += preconditions.to_lines()
     stream = AudioStream(
         codec=codec.name,
         payload_type=payload_type,
@@ -258,7 +264,7 @@ def _answer_audio(
         receive_payload_type=payload_type,
         receive_dtmf_payload_type=dtmf,
     )
-    return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream
+    return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream, preconditions
 
 
 def build_offer(
@@ -380,6 +386,7 @@ class _Agreement:
     position: int
     """Of the audio line in use."""
     payloads: Mapping[int, RtpMap]
+    preconditions: Preconditions | None
 
 
 class OfferAnswer:
@@ -393,6 +400,8 @@ class OfferAnswer:
         self.session = session
         self.state = OfferAnswerState.STABLE
         self.stream: AudioStream | None = None
+        self.preconditions: Preconditions | None = None
+        """Of the latest exchange."""
         self._lines: tuple[MediaDescription, ...] = ()
         self._position = 0
         self._payloads: dict[int, RtpMap] = {}
@@ -413,7 +422,7 @@ class OfferAnswer:
         negotiated = negotiate_answer(offer, local or self.local, session=self.session)
         self._before = before
         self.local = local or self.local
-        self.stream = negotiated.stream
+        self.stream, self.preconditions = negotiated.stream, negotiated.preconditions
         self._lines = negotiated.answer.media
         self._position = next(n for n, line in enumerate(self._lines) if line.port)
         self._learn(offer.media[self._position])
@@ -453,10 +462,20 @@ class OfferAnswer:
         if offer is None:
             raise LocalProtocolError("no offer of ours is open")
         stream = apply_answer(offer, answer)
+        self.preconditions = Preconditions.from_offer_untrusted(answer.media[self._position])
         self.stream = stream
         self._lines = offer.media
         self._learn(answer.media[self._position])
         return stream
+
+    def reread(self, answer: SessionDescription) -> AudioStream:
+        """Another answer to what we described last: that of a session refresh, which repeats our description.
+
+        Raises:
+            SdpError: as `apply_answer`.
+        """
+        self.stream = apply_answer(SessionDescription(self._session_lines, self._lines), answer)
+        return self.stream
 
     def abandon_offer(self) -> SessionDescription | None:
         """The request that carried our offer was refused: back to what was agreed before."""
@@ -483,18 +502,28 @@ class OfferAnswer:
         if before is not None:
             self._lines, self._position = before.lines, before.position
 
+    @property
+    def _session_lines(self) -> tuple[Line, ...]:
+        return (("c", format_connection(self.local.address)),)
+
     def _learn(self, line: MediaDescription) -> None:
         for number, meaning in line.payloads():
             self._payloads.setdefault(number, meaning)
 
     def _snapshot(self) -> _Agreement:
         return _Agreement(
-            self.local, self.session.snapshot(), self.stream, self._lines, self._position, dict(self._payloads)
+            self.local,
+            self.session.snapshot(),
+            self.stream,
+            self._lines,
+            self._position,
+            dict(self._payloads),
+            self.preconditions,
         )
 
     def _restore(self) -> None:
         before, self._before = self._before, None
         if before is not None:
-            self.local, self.stream = before.local, before.stream
+            self.local, self.stream, self.preconditions = before.local, before.stream, before.preconditions
             self.session.restore(before.session)
             self._lines, self._position, self._payloads = before.lines, before.position, dict(before.payloads)

@@ -134,6 +134,11 @@ class Preconditions:
         """Whether what is merely wished for is reserved as well."""
         return self.is_met and not self._missing(Strength.OPTIONAL)
 
+    @property
+    def is_mandatory(self) -> bool:
+        """Whether anything is: then the messages say ``Require: precondition`` (§11)."""
+        return bool(self.unknown) or any(Strength.MANDATORY in wanted for wanted in self.desired.values())
+
     def _missing(self, strength: Strength) -> list[StatusType]:
         return [
             status

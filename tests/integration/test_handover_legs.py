@@ -5,11 +5,16 @@ from collections.abc import Callable
 import trio
 
 from ims_as.sip.invite_session import (
+    Acked,
     Answered,
     Ended,
+    Pracked,
     ReinviteAnswered,
     ReinviteReceived,
     ReinviteRejected,
+    UpdateAnswered,
+    UpdateReceived,
+    UpdateRejected,
 )
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.sdp import parse_sdp_untrusted
@@ -362,5 +367,116 @@ def test_a_refusal_of_one_party_is_told_to_the_other():
             assert (await leg.wait(ReinviteRejected)).status == 488
             phone.session.bye()
             await leg.wait(Ended)
+
+    trio.run(main)
+
+
+def test_an_update_goes_through_as_one():
+    async def main() -> None:
+        async with world() as here:
+            leg, phone = await joined(here)
+            leg.session.update(here.caller_rtp.offer(direction="sendonly", version=2))
+            update = await phone.wait(UpdateReceived)
+            assert b"a=sendonly" in update.body
+            phone.session.accept_update(here.phone_rtp.offer(direction="recvonly", version=2))
+            assert b"a=recvonly" in (await leg.wait(UpdateAnswered)).body
+            phone.session.update(here.phone_rtp.offer(version=3))
+            await leg.wait(UpdateReceived)
+            leg.session.reject_update(488)
+            assert (await phone.wait(UpdateRejected)).status == 488
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_an_update_for_a_phone_that_takes_none_is_a_reinvite():
+    async def main() -> None:
+        async with world() as here:
+            leg, phone = await joined(here)
+            # the phone's answers said what it takes; from now on it takes no UPDATE
+            for session in here.app.context.user_agent.sessions:
+                session.exchange.peer_allow = ["INVITE, ACK, BYE"]
+            leg.session.update(here.caller_rtp.offer(direction="sendonly", version=2))
+            await phone.wait(ReinviteReceived)
+            phone.session.accept_reinvite(here.phone_rtp.offer(direction="recvonly", version=2))
+            assert b"a=recvonly" in (await leg.wait(UpdateAnswered)).body
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_reinvite_without_an_offer_is_asked_of_the_other_end_to_end():
+    async def main() -> None:
+        async with world() as here:
+            leg, phone = await joined(here)
+            leg.session.reinvite(b"")
+            assert (await phone.wait(ReinviteReceived)).body == b""
+            phone.session.accept_reinvite(here.phone_rtp.offer(formats="8 0 101", version=2))
+            answered = await leg.wait(ReinviteAnswered)
+            assert answered.needs_ack
+            assert parse_sdp_untrusted(answered.body).media[0].formats == ("8", "0", "101")
+            leg.session.ack(here.caller_rtp.offer(formats="8 101", version=2))
+            while not (acked := await phone.wait(Acked)).body:
+                pass
+            assert parse_sdp_untrusted(acked.body).media[0].formats == ("8", "101")
+            assert port_of(acked.body) == here.caller_rtp.port
+            # and the next offer goes its usual way
+            phone.session.reinvite(here.phone_rtp.offer(version=3))
+            await leg.wait(ReinviteReceived)
+            leg.session.accept_reinvite(here.caller_rtp.offer(version=3))
+            await phone.wait(ReinviteAnswered)
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_an_ack_without_the_answer_it_owes_leaves_both_as_they_were():
+    async def main() -> None:
+        async with world() as here:
+            leg, phone = await joined(here)
+            leg.session.reinvite(b"")
+            await phone.wait(ReinviteReceived)
+            phone.session.accept_reinvite(here.phone_rtp.offer(version=2))
+            await leg.wait(ReinviteAnswered)
+            leg.session.ack(b"")
+            while not (acked := await phone.wait(Acked)).body:
+                pass
+            assert port_of(acked.body) == here.caller_rtp.port
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_phone_that_reserves_resources_in_its_early_dialog_is_answered_by_us():
+    async def main() -> None:
+        async with world() as here:
+            ringing: list[Leg] = []
+
+            def ring(request: Request, transaction: ServerTransaction) -> None:
+                phone = Leg(None)  # type: ignore[arg-type]
+                phone.session = here.agent.accept(request, transaction, on_event=phone.on_event)
+                phone.session.provisional(183, body=here.phone_rtp.offer())
+                ringing.append(phone)
+
+            here.phone = ring
+            leg = await talking(here)
+            await transfer(here)
+            await until(lambda: ringing)
+            phone = ringing[0]
+            await phone.wait(Pracked)
+            resources = b"a=curr:qos local sendrecv\r\na=curr:qos remote none\r\na=des:qos mandatory local sendrecv\r\n"
+            phone.session.update(here.phone_rtp.offer(version=2) + resources)
+            answer = (await phone.wait(UpdateAnswered)).body
+            assert port_of(answer) == here.caller_rtp.port
+            assert b"a=curr:qos remote sendrecv" in answer
+            phone.session.update(here.phone_rtp.offer(formats="97", version=3))
+            assert (await phone.wait(UpdateRejected)).status == 488
+            assert not leg.events
+            phone.session.answer(b"")
+            joining = await leg.wait(ReinviteReceived)
+            assert b"a=curr" not in joining.body
+            leg.session.accept_reinvite(here.caller_rtp.offer())
+            await until(lambda: not here.ports_bound())
+            leg.session.bye()
 
     trio.run(main)

@@ -3,7 +3,14 @@
 import pytest
 import trio
 
-from ims_as.sip.invite_session import Answered, Ended, ReinviteAnswered, ReinviteRejected
+from ims_as.sip.invite_session import (
+    Answered,
+    Ended,
+    ReinviteAnswered,
+    ReinviteRejected,
+    UpdateAnswered,
+    UpdateRejected,
+)
 from ims_as.sip.message import Response
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.timers import TimerConfig
@@ -117,6 +124,45 @@ def test_hold_and_resume(options: dict[str, str], answer_direction: str):
             await here.engine.wait("resume")
             await is_heard(here, answer, here.caller_rtp)
             leg.session.bye()
+
+    trio.run(main)
+
+
+def test_an_update_changes_what_a_reinvite_does():
+    async def main() -> None:
+        async with world() as here:
+            leg = await answered(here)
+            leg.session.update(here.phone_rtp.offer(formats="8 101", version=2))
+            body = (await leg.wait(UpdateAnswered)).body
+            await is_heard(here, body, here.phone_rtp, PCMA)
+            leg.session.update(here.phone_rtp.offer(formats="8 101", direction="inactive", version=3))
+            await leg.wait(UpdateAnswered)
+            await here.engine.wait("hold")
+            leg.session.update(here.phone_rtp.offer(formats="97", version=4))
+            assert (await leg.wait(UpdateRejected)).status == 488
+            leg.session.update(b"")
+            assert (await leg.wait(UpdateAnswered)).body == b""
+            leg.session.update(here.phone_rtp.offer(formats="8 101", version=5))
+            body = (await leg.wait(UpdateAnswered)).body
+            await here.engine.wait("resume")
+            await is_heard(here, body, here.phone_rtp, PCMA)
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_description_among_other_parts():
+    async def main() -> None:
+        async with world() as here:
+            with RawCaller(here) as caller:
+                parts = [(b"application/sdp", here.caller_rtp.offer()), (b"application/pidf+xml", b"<presence/>")]
+                body = b"".join(b"--b\r\nContent-Type: " + kind + b"\r\n\r\n" + part + b"\r\n" for kind, part in parts)
+                caller.send("INVITE", body=body + b"--b--\r\n", content_type="multipart/mixed;boundary=b")
+                response = await caller.response()
+                assert response.status == 200
+                caller.ack(response)
+                await is_heard(here, response.body, here.caller_rtp)
+                await caller.hang_up()
 
     trio.run(main)
 

@@ -141,6 +141,18 @@ class RawCaller:
             self.to_tag = found.to_tag or ""
         return found
 
+    async def prack(self, response: Response, *, body: bytes = b"") -> Response:
+        """Acknowledges a reliable provisional response; the answer to the PRACK."""
+        assert response.headers.get("Require") is not None
+        rack = f"{response.headers.get('RSeq')} {response.cseq}"
+        self.to_tag = response.to_tag or ""
+        number = self.request("PRACK", headers=[("RAck", rack)], body=body)
+        return await self.response("PRACK", cseq=number)
+
+    async def update(self, body: bytes) -> Response:
+        """An UPDATE with an offer; its answer."""
+        return await self.response("UPDATE", cseq=self.request("UPDATE", body=body))
+
     async def incoming(self, method: str) -> Request:
         """The next request of that method that the server sends."""
         found = await self.wait(lambda message: isinstance(message, Request) and message.method == method)

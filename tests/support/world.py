@@ -22,7 +22,7 @@ from websockets.trio.server import ServerConnection, serve
 
 from ims_as.app import Application
 from ims_as.config import load_config
-from ims_as.sip.invite_session import InviteSession, SessionEvent
+from ims_as.sip.invite_session import InviteSession, Rejected, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.timers import TimerConfig
 from ims_as.sip.transaction import ResponseReceived, ServerTransaction
@@ -33,7 +33,7 @@ from ims_as.transport.endpoint import Endpoint
 __all__ = ["ALICE", "BOB", "IDENTITY", "Engine", "Leg", "RtpSocket", "World", "until", "world"]
 
 ALICE, BOB = "sip:alice@ims.example.net", "sip:bob@ims.example.net"
-ALLOW = "INVITE, ACK, CANCEL, BYE, INFO, MESSAGE, NOTIFY, REFER"
+ALLOW = "INVITE, ACK, CANCEL, BYE, INFO, MESSAGE, NOTIFY, REFER, UPDATE"
 IDENTITY = "sip:ai-as.ims.example.net"
 E = TypeVar("E")
 _networks = itertools.count(1)
@@ -291,6 +291,13 @@ class World:
         with trio.fail_after(WAIT_S):
             await event.wait()
         return done[0]
+
+    async def invite_directly(self, headers: Sequence[tuple[str, str]] = ()) -> Response:
+        """An INVITE without a Route behind us, as to a public service identity; its final response."""
+        leg = self.call(odi=False, headers=headers)
+        rejected = await leg.wait(Rejected)
+        assert rejected.response is not None
+        return rejected.response
 
     def answer_as_phone(self, *, ring: bool = True) -> trio.MemoryReceiveChannel[Leg]:
         """The next INVITEs that reach the core are answered by the phone; their legs come from the channel."""
