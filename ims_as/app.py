@@ -53,6 +53,7 @@ from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
+from ims_as.settings import apply_settings
 from ims_as.sip.coupling import CouplingTable
 from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.record_route import RecordRouter
@@ -118,7 +119,7 @@ class Application:
             on_refusals=lambda reason, count: self.log.event("ADMISSION_REJECTED", reason=reason, count=count),
             retry_after_s=config.limits.retry_after_s,
         )
-        self.gate.options_in_overload = config.limits.options_in_overload
+        apply_settings(self.context, self.gate, config)
         self.endpoint.gate = self.gate
         self._bridge = MetricsBridge(
             self.metrics,

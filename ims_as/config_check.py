@@ -20,6 +20,7 @@ from ims_as.config_model import (
     MediaConfig,
     MediaMode,
 )
+from ims_as.defence.policy_build import policy_problems, policy_warnings
 from ims_as.errors import Problem
 from ims_as.isc.peer_rules import rule_problems
 from ims_as.transport.identity import normal_identity
@@ -159,13 +160,15 @@ def check_config(config: Config) -> tuple[list[Problem], list[Problem]]:
         for path, text in check(config)
     ]
     problems += [Problem(path, text) for path, text in _check_media(config.media)]
+    in_policy = policy_problems(config.policy, set(config.agents), _pattern_problem)
+    problems += [Problem(path, text) for path, text in in_policy]
     if not config.sip.listen:
         problems.append(Problem("sip.listen", "there must be at least one address"))
     if len(set(config.sip.listen)) < len(config.sip.listen):
         problems.append(Problem("sip.listen", "an address is there twice"))
     if config.store.url != "memory:":
         problems.append(Problem("store.url", f"expected memory:, not {config.store.url!r}"))
-    return problems, list(_warnings(config))
+    return problems, [] if problems else list(_warnings(config))
 
 
 def _warnings(config: Config) -> Iterator[Problem]:
@@ -178,6 +181,8 @@ def _warnings(config: Config) -> Iterator[Problem]:
     if config.sip.tls is not None and not config.sip.tls.verify_peer:
         yield Problem("sip.tls.verify_peer", "nobody's certificate is checked: for laboratories only")
     yield from _capacity_warnings(config.media, config.limits)
+    for path, text in policy_warnings(config.policy):
+        yield Problem(path, text)
     if not config.sip.trusted_peers:
         yield Problem("sip.trusted_peers", "nobody is trusted: no call will be taken")
     if not config.routing:

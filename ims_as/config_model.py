@@ -20,6 +20,7 @@ from ims_as.config_agents import (
     TransferEarlyMedia,
     TransferMethod,
 )
+from ims_as.config_policy import NO_POLICY, PolicyConfig
 from ims_as.config_sip import (
     PEER_ACTIONS,
     PEER_PRESETS,
@@ -325,6 +326,7 @@ class Config:
     routing: tuple[RoutingRule, ...] = (RoutingRule("default", {"request_uri": ".*"}),)
     """First match wins; the Sh profile of the served user beats it."""
     limits: LimitsConfig = LimitsConfig()
+    policy: PolicyConfig = NO_POLICY
     api: ApiConfig = ApiConfig()
     store: StoreConfig = StoreConfig()
     cdr: CdrConfig = CdrConfig()

@@ -15,13 +15,13 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import attrs
 import yaml
 
-from ims_as import config_agents, config_model, config_sip, config_values
+from ims_as import config_agents, config_model, config_policy, config_sip, config_values
 from ims_as.config_model import Config, HostPort, PeerAddress, PortRange, Secret, bounds_of
 from ims_as.transport.address import ListenAddress
 
 __all__ = ["build_schema", "field_docs", "render_config", "to_plain"]
 
-_MODULES = (config_values, config_sip, config_agents, config_model)
+_MODULES = (config_values, config_sip, config_agents, config_policy, config_model)
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _TEXT_TYPES: dict[Any, dict[str, Any]] = {

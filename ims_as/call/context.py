@@ -17,6 +17,9 @@ from ims_as.call.engine_health import EngineHealth
 from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.config import Config
+from ims_as.defence.destination_policy import DestinationPolicy
+from ims_as.defence.incoming_policy import IncomingPolicy
+from ims_as.defence.outbound_limits import OutboundLimits
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
@@ -61,6 +64,11 @@ class CallContext:
     """What becomes of IMS headers, and what our answers carry."""
     own_hosts: frozenset[str]
     """Host names and addresses under which a Route or ServerName means us, lower case."""
+    destinations: DestinationPolicy = attrs.Factory(DestinationPolicy)
+    """Whom agents may call."""
+    incoming: IncomingPolicy = attrs.Factory(IncomingPolicy)
+    """What becomes of a call by its parties."""
+    outbound_limits: OutboundLimits = attrs.Factory(OutboundLimits)
     reg_events: RegEvents | None = None
     """None: registrations are known by REGISTER alone."""
     tasks: trio.Nursery | None = None

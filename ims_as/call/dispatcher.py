@@ -17,6 +17,7 @@ from ims_as.call.passthrough import exempt_reason
 from ims_as.call.record import CallRecord
 from ims_as.call.routing import role_of
 from ims_as.config_model import Role
+from ims_as.defence.incoming_policy import IncomingAction, IncomingVerdict
 from ims_as.errors import Result, Termination
 from ims_as.isc.b2bua_headers import unsupported_tags
 from ims_as.isc.charging import read_charging_vector_untrusted
@@ -61,6 +62,13 @@ class Dispatcher:
         if role is Role.B2BUA and (unknown := unsupported_tags(request)):
             record.trace.add("decision", "ims-as", "ims-as", f"no B2BUA for {', '.join(unknown)[:200]}")
             role = Role.PASS_ON
+        verdict = context.incoming.decide(record.from_uri, request.uri)
+        if verdict.action is IncomingAction.REJECT:
+            self._reject(request, transaction, record, verdict)
+            return
+        if verdict.action is IncomingAction.PASS_ON:
+            record.trace.add("decision", "ims-as", "ims-as", f"not for an agent: {verdict.rule}")
+            role = Role.PASS_ON
         match role:
             case Role.PASS_ON:
                 self._pass_on(request, transaction, record, "routing", has_route=bool(route.rest))
@@ -70,6 +78,15 @@ class Dispatcher:
                 call = AgentCall(context, request, transaction, record, served, route)
                 transaction.owner = call
                 self.start(call)
+
+    def _reject(
+        self, request: Request, transaction: ServerTransaction, record: CallRecord, verdict: IncomingVerdict
+    ) -> None:
+        record.trace.add("decision", "ims-as", "ims-as", f"rejected with {verdict.status}: {verdict.rule}")
+        self._respond(request, transaction, verdict.status, [reason_header("policy", "")])
+        record.termination = Termination(Result.REJECTED, "ims-as", "policy", verdict.status)
+        self._context.directory.add(record)
+        self._finish(record)
 
     def _couple(self, request: Request, transaction: ServerTransaction, record: CallRecord, route: IscRoute) -> None:
         # whoever sent it to us by its Route meant us by the top entry, whatever name of ours is in it
@@ -98,6 +115,7 @@ class Dispatcher:
         context = self._context
         context.calls.discard(call)
         context.admission.release()
+        context.outbound_limits.end(call.record.id)
         context.metrics.calls_active.dec()
         self._finish(call.record)
 

@@ -15,6 +15,7 @@ import attrs
 
 from ims_as.call.profile import host_of
 from ims_as.config import AgentConfig, Config
+from ims_as.defence.destination_policy import EMERGENCY, DestinationPolicy
 from ims_as.errors import ImsAsError
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.uri import SipUri, TelUri, parse_uri
@@ -32,8 +33,6 @@ _FREE_HEADERS: Final = frozenset(
     {"subject", "user-to-user", "call-info", "alert-info", "organization", "accept-language", "answer-mode"}
 )
 """Besides those that begin with X-: what an application may say to the callee, and nothing that routes or asserts."""
-_EMERGENCY: Final = frozenset({"000", "110", "112", "911", "999"})
-"""Numbers that an agent never dials: whoever needs help is handed to a person (TS 22.101 clause 10)."""
 _OWN_PREFIX: Final = "x-ims-as-"
 _NAME: Final = re.compile(r"[A-Za-z0-9!%*_+`'~.-]{1,64}")
 
@@ -66,8 +65,8 @@ class CallOrder:
     """For the engine: ``data`` of its ``start`` event."""
 
 
-def parse_order_untrusted(content: object, config: Config) -> CallOrder:
-    """Reads an order and checks it against the agent's ``outbound`` rules.
+def parse_order_untrusted(content: object, config: Config, destinations: DestinationPolicy | None = None) -> CallOrder:
+    """Reads an order and checks it against the agent's ``outbound`` rules and the policy for destinations.
 
     Raises:
         OrderError: 400 what is not an order, 422 what cannot be done, 403 what the agent may not do.
@@ -97,22 +96,20 @@ def parse_order_untrusted(content: object, config: Config) -> CallOrder:
         headers=_read_headers(content.get("headers")),
         data=_read_data(content.get("data")),
     )
-    check_policy(agent, to, identity, own=config.identity, field=field)
+    policy = DestinationPolicy() if destinations is None else destinations
+    verdict = policy.check(to, agent=agent_name, also=agent.outbound.allow)
+    if verdict.rule == EMERGENCY:
+        raise OrderError(403, "emergency", "an agent makes no emergency calls", "to")
+    if not verdict.allowed:
+        raise OrderError(403, "destination-not-allowed", f"this agent may not call there: {verdict.rule}", "to")
+    check_identity(agent, identity, own=config.identity, field=field)
     return order
 
 
-def check_policy(agent: AgentConfig, to: str, identity: str, *, own: str, field: str) -> None:
-    """Raises OrderError (403) where the agent may not call that URI, or not as that identity."""
-    if _number_of(to) in _EMERGENCY:
-        raise OrderError(403, "emergency", "an agent makes no emergency calls", "to")
-    if not any(re.fullmatch(pattern, to) for pattern in agent.outbound.allow):
-        raise OrderError(403, "destination-not-allowed", "this agent may not call there", "to")
+def check_identity(agent: AgentConfig, identity: str, *, own: str, field: str) -> None:
+    """Raises OrderError (403) where the agent may not call as that identity."""
     if identity != own and not any(re.fullmatch(pattern, identity) for pattern in agent.outbound.identities):
         raise OrderError(403, "identity-not-allowed", "this agent may not call as that identity", field)
-
-
-def _number_of(uri: str) -> str:
-    return uri.partition(":")[2].partition("@")[0].partition(";")[0]
 
 
 def read_uri_untrusted(value: object, field: str) -> str:

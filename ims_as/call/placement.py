@@ -53,7 +53,7 @@ class CallPlacer:
                 raise OrderError(422, "key-reused", "the idempotency key belongs to another order") from None
             if earlier is not None:
                 return earlier, True
-        order = parse_order_untrusted(content, self._context.config)
+        order = parse_order_untrusted(content, self._context.config, self._context.destinations)
         self._check_ready(order)
         call_id = self._call(order)
         if key is not None:
@@ -88,6 +88,10 @@ class CallPlacer:
             served_user=order.identity,
             session_case="originating_registered",
         )
+        limit = context.outbound_limits.start(call_id, agent=order.agent, caller=order.identity, now=context.now())
+        if limit is not None:
+            context.traces.end(call_id)
+            raise OrderError(429, "limit", f"{limit} is reached")
         self._start(OutboundCall(context, order, record))
         return call_id
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.call.media_description import CallDescription, stream_config
-from ims_as.call.target_policy import core_route, may_reach
+from ims_as.call.target_policy import core_route, limit_reached, may_reach
 from ims_as.call.transfer_attempt import TransferAttempt
 from ims_as.media_client import MediaError
 from ims_as.sip.errors import SdpError, SipParseError
@@ -94,6 +94,9 @@ class AgentMove(TransferAttempt):
         leg, route = call.leg, core_route(call)
         if leg is None or route is None:
             self._fail(503)
+            return
+        if limit_reached(call) is not None:
+            self._fail(603)
             return
         uri = self._receiver.target.uri
         call.record.transfer = {"target": uri, "reason": "referred by the caller", "started_at": context.wall()}

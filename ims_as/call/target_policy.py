@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
-__all__ = ["SERVED_USER", "core_route", "may_reach", "resolve_target"]
+__all__ = ["SERVED_USER", "core_route", "limit_reached", "may_reach", "resolve_target"]
 
 SERVED_USER: Final = "served-user"
 QUEUE: Final = "queue"
@@ -26,13 +26,25 @@ def resolve_target(call: AgentCall, target: str, *, by_agent: bool) -> str | Non
 
 
 def may_reach(call: AgentCall, uri: str) -> bool:
-    """Whether a URI that somebody named may be called on behalf of this call: ``transfer.allow`` of its agent."""
+    """Whether a URI that somebody named may be called on behalf of this call: by ``policy.destinations``, and then by
+    ``transfer.allow`` of its agent."""
     if call.agent is None:
         return False
     allow = call.agent.transfer.allow
     if (SERVED_USER in allow and uri == call.served.uri) or (QUEUE in allow and uri == call.agent.transfer.queue):
         return True
-    return any(re.fullmatch(pattern, uri) for pattern in allow if pattern not in (SERVED_USER, QUEUE))
+    also = [pattern for pattern in allow if pattern not in (SERVED_USER, QUEUE)]
+    verdict = call.context.destinations.check(uri, agent=call.agent_name, also=also)
+    call.trace("decision", "ims-as", "ims-as", f"{'may' if verdict.allowed else 'must not'} call {uri}: {verdict.rule}")
+    return verdict.allowed
+
+
+def limit_reached(call: AgentCall) -> str | None:
+    """Which of ``policy.limits`` forbids this call to call somebody now; None: none, and the call is counted."""
+    context = call.context
+    return context.outbound_limits.start(
+        call.record.id, agent=call.agent_name, caller=call.record.from_uri, now=context.now()
+    )
 
 
 def core_route(call: AgentCall) -> str | None:

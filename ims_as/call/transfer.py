@@ -23,7 +23,7 @@ from ims_as.call.record import CallState
 from ims_as.call.referral import referral_headers
 from ims_as.call.sdp_relay import answer_for_untrusted, relay_untrusted
 from ims_as.call.session_data import handover_headers
-from ims_as.call.target_policy import SERVED_USER, core_route, resolve_target
+from ims_as.call.target_policy import SERVED_USER, core_route, limit_reached, resolve_target
 from ims_as.call.transfer_attempt import TransferAttempt
 from ims_as.config import TransferEarlyMedia
 from ims_as.isc.history_info import diversion_count
@@ -128,6 +128,9 @@ class Handover(TransferAttempt):
         }
         if uri is None:
             self._fail("target not allowed")
+            return
+        if self._target != SERVED_USER and (limit := limit_reached(call)) is not None:
+            self._fail(limit)
             return
         diverted_to = None if self._target == SERVED_USER else uri
         if diverted_to is not None and diversion_count(call.request) >= call.context.config.sip.max_diversions:
