@@ -96,6 +96,7 @@ class Application:
             is_trusted=self._is_trusted,
             hosts=config.sip.hosts,
             dns=NameServers(config.sip.dns.servers, config.sip.dns.timeout_ms / 1000),
+            streams=config.sip.connections.limits(),
             tls=None if config.sip.tls is None else config.sip.tls.options(),
             on_wire=self._on_wire,
             server_name="ims-as",

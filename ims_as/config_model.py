@@ -24,6 +24,7 @@ from ims_as.config_policy import NO_POLICY, PolicyConfig
 from ims_as.config_sip import (
     PEER_ACTIONS,
     PEER_PRESETS,
+    ConnectionsConfig,
     DnsConfig,
     OnFailure,
     PeerConfig,
@@ -47,6 +48,7 @@ __all__ = [
     "ApiConfig",
     "CdrConfig",
     "Config",
+    "ConnectionsConfig",
     "DiameterConfig",
     "DiameterPeer",
     "DnsConfig",

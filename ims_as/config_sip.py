@@ -10,11 +10,13 @@ import attrs
 
 from ims_as.config_values import HostPort, Secret, bounded, one_of
 from ims_as.transport.address import ListenAddress
+from ims_as.transport.connection import StreamLimits
 from ims_as.transport.tls import TlsOptions
 
 __all__ = [
     "PEER_ACTIONS",
     "PEER_PRESETS",
+    "ConnectionsConfig",
     "DnsConfig",
     "OnFailure",
     "PeerConfig",
@@ -131,6 +133,27 @@ class TlsConfig:
 
 
 @attrs.frozen
+class ConnectionsConfig:
+    """TCP and TLS connections."""
+
+    total: int = bounded(1024, 1, 1_000_000)
+    """At a time, in both directions; above that new ones are closed at once."""
+    per_host: int = bounded(128, 1, 1_000_000)
+    """At a time that one address may have opened to us."""
+    idle_s: float = bounded(600.0, 0, 86400)
+    """Seconds without a message (or a keep-alive of the peer) after which a connection is closed; 0: never."""
+    message_s: float = bounded(10.0, 0.1, 600)
+    """Seconds that a message may take from its first byte to its last; a slower sender loses its connection."""
+    ping_s: float = bounded(0.0, 0, 3600)
+    """Seconds between keep-alives (RFC 5626: CRLF CRLF, answered by CRLF) on connections that we have opened; one that
+    is not answered within 10 s closes the connection.  0: none.  Those of peers are always answered."""
+
+    def limits(self) -> StreamLimits:
+        """The same for the endpoint."""
+        return StreamLimits(self.total, self.per_host, self.idle_s, self.message_s, self.ping_s)
+
+
+@attrs.frozen
 class SipConfig:
     """SIP towards the S-CSCF (ISC)."""
 
@@ -148,6 +171,7 @@ class SipConfig:
     dns: DnsConfig = DnsConfig()
     tls: TlsConfig | None = None
     """Certificates for ``tls:`` addresses in ``listen``; a reload reads the files again."""
+    connections: ConnectionsConfig = ConnectionsConfig()
     answer_budget_ms: int = bounded(1500, 50, 60000)
     """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
     on_failure: OnFailure = OnFailure.IFC

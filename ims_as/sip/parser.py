@@ -276,10 +276,12 @@ class StreamParser:
 
     Attributes:
         pings: number of double-CRLF keep-alives so far; the owner answers each with one CRLF.
+        pongs_due: set by the owner after a keep-alive of its own: so many single CRLF are answers to it.
     """
 
     def __init__(self) -> None:
         self.pings = 0
+        self.pongs_due = 0
         self._buffer = bytearray()
         self._searched = 0
         self._n_crlf = 0
@@ -296,6 +298,11 @@ class StreamParser:
     def buffered_bytes(self) -> int:
         """Bytes that wait for the rest of their message."""
         return len(self._buffer)
+
+    @property
+    def is_midway(self) -> bool:
+        """Whether a part of a message is here and the rest is not."""
+        return bool(self._buffer) or self._head is not None
 
     def next_message(self) -> Request | Response | None:
         """The next whole message, or None when more bytes are needed.
@@ -342,6 +349,9 @@ class StreamParser:
         n_skipped = 0
         while buffer.startswith(b"\r\n", n_skipped):
             n_skipped += 2
+            if self.pongs_due:
+                self.pongs_due -= 1
+                continue
             self._n_crlf += 1
             if self._n_crlf == 2:
                 self.pings += 1

@@ -298,6 +298,8 @@ class Sender(ABC):
         host, port = self._sent_by(flow)
         # rport: our port may be mapped on the way (RFC 3581)
         via = f"SIP/2.0/{flow.transport} {format_host(host)}:{port};branch={branch};rport"
+        if flow.transport == "TLS":
+            via += ";alias"  # what is for us may come on this connection (RFC 5923)
         request.headers.prepend("Via", via)
 
     def transmit(self, transaction: Transaction, message: bytes) -> str | None:

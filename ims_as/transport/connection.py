@@ -2,37 +2,60 @@
 
 It is written to without waiting: what cannot be sent at once is queued up to `MAX_QUEUED_BYTES`, and sent by the
 connection's own writer task. A peer that does not read therefore loses its connection, not our memory. Its reader task
-feeds a `StreamParser`; a double CRLF is answered by a CRLF (RFC 5626 §3.5.1).
+feeds a `StreamParser`; a message that has begun must be there soon, so a peer that drips bytes loses its connection
+too. A double CRLF is answered by a CRLF, and sent on connections of ours where that is wanted (RFC 5626 §3.5.1).
 """
 
 from __future__ import annotations
 
+import math
+import random
 import socket
 from typing import Final, Protocol
 
+import attrs
 import trio
 
 from ims_as.sip.counters import SipCounters
 from ims_as.sip.errors import SipParseError
-from ims_as.sip.flow import Flow
+from ims_as.sip.flow import DEFAULT_PORTS, Flow
 from ims_as.sip.message import Request, Response
 from ims_as.sip.parser import StreamParser
 from ims_as.transport.identity import is_identity
 from ims_as.transport.tls import TlsContexts, tls_failure
 
-__all__ = ["Connection", "ConnectionOwner", "StreamUser", "TlsConnection"]
+__all__ = ["Connection", "ConnectionOwner", "StreamLimits", "StreamUser", "TlsConnection"]
 
 MAX_QUEUED_BYTES: Final = 1 << 20
 """Some 700 messages that a peer has not read: it has stopped reading."""
-IDLE_DEADLINE_S: Final = 600.0
-"""Longer than any transaction; a proxy that keeps its connection up sends keep-alives every two minutes or so."""
-CONNECT_DEADLINE_S: Final = 4.0
-"""As the longest guard of an S-CSCF: later, nobody waits for the request any more."""
+CONNECT_DEADLINE_S: Final = 2.0
+"""A second SYN is sent after one second; who does not answer that either is to be given up while the caller waits."""
 HANDSHAKE_DEADLINE_S: Final = 5.0
 """Of TLS: two round trips and some arithmetic."""
 READ_BYTES: Final = 65_536
 READS_PER_WAKE_UP: Final = 16
 """Then other tasks get their turn."""
+UNACKNOWLEDGED_MS: Final = 32_000
+"""64*T1: a peer that has acknowledged nothing by then is dead; the kernel alone would try for a quarter of an hour."""
+PONG_S: Final = 10.0
+"""RFC 5626 §4.4.1."""
+
+
+@attrs.frozen
+class StreamLimits:
+    """What connections may take."""
+
+    total: int = 1024
+    """An application server talks to a handful of S-CSCFs and MGCFs; each costs a descriptor and some KiB."""
+    per_host: int = 128
+    """Accepted from one address."""
+    idle_s: float = 600.0
+    """Closed after so long without a message or a ping of the peer; 0: never. Longer than any transaction; a proxy that
+    keeps its connection up sends keep-alives every two minutes or so."""
+    message_s: float = 10.0
+    """From the first byte of a message to its last."""
+    ping_s: float = 0.0
+    """Keep-alives on connections that we have opened; 0: none."""
 
 
 class StreamUser(Protocol):
@@ -49,8 +72,10 @@ class ConnectionOwner(Protocol):
 
     user: StreamUser
     counters: SipCounters
+    limits: StreamLimits
 
     def forget(self, connection: Connection, reason: str) -> None: ...
+    def add_alias(self, connection: Connection, port: int) -> None: ...
 
 
 class Connection:
@@ -68,6 +93,13 @@ class Connection:
         self._queue = bytearray()
         self._wake_writer = trio.Event()
         self._scope = trio.CancelScope()
+        self._arrival = trio.CancelScope()
+        """Around the reader; its deadline is that of a message which has begun."""
+        self._parser = StreamParser()
+        self._pong_by = math.inf
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
     def leads_to(self, domain: str) -> bool:
         """Whether a request for that domain may use this connection."""
@@ -75,6 +107,9 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         self.last_used = trio.current_time()
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
         if self._is_open and not self._queue:
             try:
                 n_sent = self._send_now(data)
@@ -110,8 +145,12 @@ class Connection:
                 self._is_open = True
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
-                    nursery.start_soon(self._watch_idle)
-                    reason = await self._read()
+                    nursery.start_soon(self._watch)
+                    with self._arrival:
+                        reason = await self._read()
+                    if self._arrival.cancelled_caught:
+                        reason = "slow sender"
+                        self._owner.counters.drops[reason] += 1
                     nursery.cancel_scope.cancel()
         except* OSError as group:
             reason = str(group.exceptions[0])
@@ -149,16 +188,28 @@ class Connection:
                     continue
                 del self._queue[:n_sent]
 
-    async def _watch_idle(self) -> None:
+    async def _watch(self) -> None:
+        """Raises TimeoutError when the connection is of no use any more."""
+        limits = self._owner.limits
+        ping_s = limits.ping_s if self.is_ours else 0.0
+        ping_at = trio.current_time() + _spread(ping_s) if ping_s else math.inf
         while True:
-            left = self.last_used + IDLE_DEADLINE_S - trio.current_time()
-            if left <= 0:
+            now = trio.current_time()
+            idle_at = self.last_used + limits.idle_s if limits.idle_s else math.inf
+            if now >= idle_at:
                 raise TimeoutError("idle")
-            await trio.sleep(left)
+            if now >= self._pong_by:
+                self._owner.counters.drops["no pong"] += 1
+                raise TimeoutError("no pong")
+            if now >= ping_at:
+                self._put(b"\r\n\r\n")
+                self._parser.pongs_due = 1
+                self._pong_by = min(self._pong_by, now + PONG_S)
+                ping_at = now + _spread(ping_s)
+            await trio.sleep_until(min(idle_at, ping_at, self._pong_by))
 
     async def _read(self) -> str:
         """Until the end; why it ended."""
-        parser = StreamParser()
         sock = self._socket
         while True:
             await trio.lowlevel.wait_readable(sock)
@@ -167,39 +218,62 @@ class Connection:
                     data = sock.recv(READ_BYTES)
                 except BlockingIOError:
                     break
-                reason = self._take_untrusted(parser, data)
+                reason = self._take_untrusted(data)
                 if reason is not None:
                     return reason
             else:
                 await trio.lowlevel.checkpoint()
 
-    def _take_untrusted(self, parser: StreamParser, data: bytes) -> str | None:
+    def _take_untrusted(self, data: bytes) -> str | None:
         """What was read, b"" at the end of the stream; why the connection has to end, or None."""
         if not data:
             return "closed by peer"
-        self.last_used = trio.current_time()
+        parser = self._parser
+        if self._pong_by == math.inf or len(data) > 2:
+            self.last_used = trio.current_time()
+        self._pong_by = math.inf  # whatever it says, it is alive
         n_pings = parser.pings
         parser.receive_bytes(data)
-        if not self._take_messages(parser, data):
+        n_messages = self._take_messages(data)
+        if n_messages is None:
             return "unusable stream"
         if parser.pings > n_pings:
             self.send(b"\r\n" * (parser.pings - n_pings))
+        arrival = self._arrival
+        if not parser.is_midway:
+            if arrival.deadline != math.inf:
+                arrival.deadline = math.inf
+        elif n_messages or arrival.deadline == math.inf:
+            arrival.deadline = trio.current_time() + self._owner.limits.message_s
         return "closed" if self._is_closed else None
 
-    def _take_messages(self, parser: StreamParser, data: bytes) -> bool:
-        user = self._owner.user
+    def _take_messages(self, data: bytes) -> int | None:
+        """How many there were; None when the stream is of no use any more."""
+        parser, user = self._parser, self._owner.user
+        n_messages = 0
         while True:
             try:
                 message = parser.next_message()
             except SipParseError as error:
                 user.receive_error_untrusted(error, data, self.flow)
                 if error.fatal:
-                    return False
+                    return None
+                n_messages += 1
                 continue
             if message is None:
-                return True
+                return n_messages
+            n_messages += 1
+            self._note_untrusted(message)
             if not user.receive_message_untrusted(message, self.flow):
-                return False
+                return None
+
+    def _note_untrusted(self, message: Request | Response) -> None:
+        """A message, before its user gets it."""
+
+
+def _spread(seconds: float) -> float:
+    """RFC 5626 §4.4.1: between 80 and 100 %, so that not all come at once."""
+    return seconds * (0.8 + 0.2 * random.random())
 
 
 class TlsConnection(Connection):
@@ -228,6 +302,14 @@ class TlsConnection(Connection):
 
     def leads_to(self, domain: str) -> bool:
         return (self.is_ours and domain.lower() == self._domain) or is_identity(self.identities, domain)
+
+    def _note_untrusted(self, message: Request | Response) -> None:
+        """RFC 5923: a peer whose certificate is that of its Via takes requests on the connection that it has opened."""
+        if self.is_ours or not self.identities or not isinstance(message, Request):
+            return
+        via = message.via
+        if via.param("alias") is not None and is_identity(self.identities, via.host):
+            self._owner.add_alias(self, via.port or DEFAULT_PORTS["TLS"])
 
     async def _secure(self) -> None:
         tls = self._tls
@@ -269,11 +351,10 @@ class TlsConnection(Connection):
             raise OSError("broken") from error
 
     async def _read(self) -> str:
-        parser = StreamParser()
         try:
             while True:
                 data = bytes(await self._stream.receive_some(READ_BYTES))
-                reason = self._take_untrusted(parser, data)
+                reason = self._take_untrusted(data)
                 if reason is not None:
                     return reason
         except trio.BrokenResourceError as error:

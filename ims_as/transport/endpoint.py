@@ -29,7 +29,7 @@ from ims_as.sip.transaction import (
 from ims_as.sip.transaction_layer import MAX_TRANSACTIONS, TransactionUser
 from ims_as.transport.address import ListenAddress
 from ims_as.transport.resolver import NameServers, Resolver
-from ims_as.transport.streams import StreamTransport
+from ims_as.transport.streams import StreamLimits, StreamTransport
 from ims_as.transport.tls import TlsContexts, TlsOptions
 from ims_as.transport.udp import UdpListener
 
@@ -84,6 +84,7 @@ class Endpoint(EndpointCore):
         hosts: static names to address and port.
         dns: whom to ask for other names; those of the system by default.
         tls: certificates; without them there is no TLS.
+        streams: bounds of TCP and TLS connections.
 
     Raises:
         ValueError: no listen address, or TLS without a certificate (`TlsSetupError`: with one that cannot be used).
@@ -98,6 +99,7 @@ class Endpoint(EndpointCore):
         hosts: Mapping[str, tuple[str, int]] | None = None,
         dns: NameServers | None = None,
         tls: TlsOptions | None = None,
+        streams: StreamLimits | None = None,
         timers: TimerConfig | None = None,
         on_wire: Callable[[WireEvent], None] | None = None,
         counters: SipCounters | None = None,
@@ -125,7 +127,7 @@ class Endpoint(EndpointCore):
         self._resolver = Resolver({} if hosts is None else hosts, dns)
         self._udp: dict[tuple[str, int], UdpListener] = {}
         self._tls = None if tls is None else TlsContexts(tls)
-        self._streams = StreamTransport(self, self.counters, tls=self._tls)
+        self._streams = StreamTransport(self, self.counters, tls=self._tls, limits=streams)
         self._addresses: list[ListenAddress] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope: trio.CancelScope | None = None

@@ -7,20 +7,21 @@ of the domain asked for. The number of connections is bounded, and above it new 
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import Final
 
 import trio
 
 from ims_as.sip.counters import SipCounters
 from ims_as.sip.flow import Flow
-from ims_as.transport.connection import Connection, StreamUser, TlsConnection
+from ims_as.transport.connection import Connection, StreamLimits, StreamUser, TlsConnection
 from ims_as.transport.tls import TlsContexts
 
-__all__ = ["StreamTransport", "StreamUser"]
+__all__ = ["StreamLimits", "StreamTransport", "StreamUser"]
 
-MAX_CONNECTIONS: Final = 1024
-"""An application server talks to a handful of S-CSCFs and MGCFs; each connection costs a descriptor and a few KiB."""
 BACKLOG: Final = 256
+MAX_ALIASES: Final = 4
+"""Ports that a peer may name for one connection: it has one listener or two."""
 
 Address = tuple[str, int]
 
@@ -38,16 +39,20 @@ class StreamTransport:
         counters: SipCounters,
         *,
         tls: TlsContexts | None = None,
-        max_connections: int = MAX_CONNECTIONS,
+        limits: StreamLimits | None = None,
     ) -> None:
         self.user = user
         self.counters = counters
         self._tls = tls
-        self._max_connections = max_connections
+        self.limits = StreamLimits() if limits is None else limits
         self._nursery: trio.Nursery | None = None
         self._listeners: list[tuple[str, socket.socket]] = []
         self._connections: dict[int, Connection] = {}
         self._by_remote: dict[tuple[str, Address], list[Connection]] = {}
+        """Where they lead, the newest first; more than one per connection where it has aliases."""
+        self._aliases: dict[int, set[int]] = {}
+        self._accepted: Counter[str] = Counter()
+        """By address of the peer."""
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -110,8 +115,11 @@ class StreamTransport:
             if not self.user.is_trusted(remote[0]):
                 self.counters.drops["untrusted"] += 1
                 sock.close()
-            elif len(self._connections) >= self._max_connections:
+            elif len(self._connections) >= self.limits.total:
                 self.counters.drops["too many connections"] += 1
+                sock.close()
+            elif self._accepted[remote[0]] >= self.limits.per_host:
+                self.counters.drops["too many connections of a host"] += 1
                 sock.close()
             else:
                 self._start(transport, sock, local, remote, is_ours=False)
@@ -130,7 +138,7 @@ class StreamTransport:
                 return known.flow
         if self._nursery is None:
             raise OSError(f"{transport} is not running")
-        if len(self._connections) >= self._max_connections:
+        if len(self._connections) >= self.limits.total:
             self.counters.drops["too many connections"] += 1
             raise OSError("too many connections")
         sock = socket.socket(socket.AF_INET6 if ":" in remote[0] else socket.AF_INET, socket.SOCK_STREAM)
@@ -155,8 +163,6 @@ class StreamTransport:
         self, transport: str, sock: socket.socket, local: Address, remote: Address, *, is_ours: bool, domain: str = ""
     ) -> Connection:
         assert self._nursery is not None
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._last_number += 1
         flow = Flow(transport, local, remote, self._last_number)
         connection: Connection
@@ -165,6 +171,8 @@ class StreamTransport:
             connection = TlsConnection(self, sock, flow, is_ours=is_ours, tls=self._tls, domain=domain)
         else:
             connection = Connection(self, sock, flow, is_ours=is_ours)
+        if not is_ours:
+            self._accepted[remote[0]] += 1
         self._connections[self._last_number] = connection
         self._by_remote.setdefault((transport, remote), []).insert(0, connection)
         self._nursery.start_soon(connection.run)
@@ -175,9 +183,28 @@ class StreamTransport:
         flow = connection.flow
         assert flow.connection is not None
         self._connections.pop(flow.connection, None)
-        same = self._by_remote.get((flow.transport, flow.remote), [])
-        if connection in same:
-            same.remove(connection)
-        if not same:
-            self._by_remote.pop((flow.transport, flow.remote), None)
+        for port in (flow.remote[1], *self._aliases.pop(flow.connection, ())):
+            self._unlink(connection, port)
+        if not connection.is_ours:
+            self._accepted[flow.remote[0]] -= 1
+            if not self._accepted[flow.remote[0]]:
+                del self._accepted[flow.remote[0]]
         self.user.receive_connection_lost(flow.connection, reason)
+
+    def add_alias(self, connection: Connection, port: int) -> None:
+        """For the connection itself: requests to that port of its peer may use it (RFC 5923 §8)."""
+        flow = connection.flow
+        assert flow.connection is not None
+        ports = self._aliases.setdefault(flow.connection, set())
+        if port in ports or port == flow.remote[1] or len(ports) >= MAX_ALIASES:
+            return
+        ports.add(port)
+        self._by_remote.setdefault((flow.transport, (flow.remote[0], port)), []).insert(0, connection)
+
+    def _unlink(self, connection: Connection, port: int) -> None:
+        key = connection.flow.transport, (connection.flow.remote[0], port)
+        others = [other for other in self._by_remote.get(key, ()) if other is not connection]
+        if others:
+            self._by_remote[key] = others
+        else:
+            self._by_remote.pop(key, None)

@@ -405,3 +405,85 @@ def test_nobody_is_checked_where_that_is_wanted(authority: Authority, tmp_path: 
                 await until(lambda: pair.b.n_connections == 2)
 
     run(test)
+
+
+async def open_stream(authority: Authority, pair: Pair, name: str = "a") -> trio.SSLStream[trio.SocketStream]:
+    """From A's address, where its listener is."""
+    plain = await trio.open_tcp_stream(B, pair.port, local_address=A)
+    return trio.SSLStream(plain, client_context(authority, name=name))
+
+
+@pytest.mark.parametrize(
+    ("via", "is_reused"),
+    [
+        ("SIP/2.0/TLS 127.0.94.1:{port};branch=z9hG4bK1;alias", True),
+        ("SIP/2.0/TLS a.example:{port};branch=z9hG4bK1;alias;rport", True),
+        ("SIP/2.0/TLS 127.0.94.1:{port};branch=z9hG4bK1", False),
+        # a certificate of somebody else than the Via names
+        ("SIP/2.0/TLS other.example:{port};branch=z9hG4bK1;alias", False),
+    ],
+)
+def test_requests_go_back_on_a_connection_with_alias(authority: Authority, via: str, is_reused: bool) -> None:
+    """RFC 5923."""
+
+    async def test() -> None:
+        pair = Pair(*good(authority))
+        async with pair.running():
+            port = pair.a.addresses[0].port
+            stream = await open_stream(authority, pair)
+            await stream.send_all(request_bytes("OPTIONS", via=via.format(port=port)))
+            assert (await stream.receive_some()).startswith(b"SIP/2.0 200")
+            events: list[ClientEvent] = []
+            pair.b.send_request(build_request("OPTIONS", uri=f"sips:{A}:{port}"), on_event=events.append)
+            if is_reused:
+                received = await stream.receive_some()
+                assert received.startswith(b"OPTIONS sips:127.0.94.1")
+                assert b";alias\r\n" in received
+                assert pair.b.n_connections == 1
+            else:
+                await until(lambda: events)
+                assert isinstance(events[0], ResponseReceived)
+                assert pair.b.n_connections == 2
+            await trio.aclose_forcefully(stream)
+            await until(lambda: events)
+            # when it is gone, so is its alias
+            pair.b.send_request(build_request("OPTIONS", uri=f"sips:{A}:{port}", call_id="2"), on_event=events.append)
+            await until(lambda: len(events) == 2)
+            assert isinstance(events[1], ResponseReceived)
+            assert isinstance(events[0], TransportFailure) is is_reused
+
+    run(test)
+
+
+def test_number_of_aliases_is_bounded(authority: Authority) -> None:
+    async def test() -> None:
+        pair = Pair(*good(authority))
+        async with pair.running():
+            stream = await open_stream(authority, pair)
+            for port in range(10000, 10050):
+                via = f"SIP/2.0/TLS 127.0.94.1:{port};branch=z9hG4bK{port};alias"
+                await stream.send_all(request_bytes("OPTIONS", via=via, call_id=f"call-{port}"))
+            await until(lambda: pair.b.counters.responses_out[200] == 50)
+            assert len(pair.b._streams._by_remote) == 5
+            await trio.aclose_forcefully(stream)
+            await until(lambda: pair.b.n_connections == 0)
+            assert not pair.b._streams._by_remote
+            assert not pair.b._streams._aliases
+            assert not pair.b._streams._accepted
+
+    run(test)
+
+
+def test_no_alias_without_certificate(authority: Authority, tmp_path: Path) -> None:
+    async def test() -> None:
+        options = attrs.evolve(good(authority)[1], verify_peer=False)
+        pair = Pair(good(authority)[0], options)
+        async with pair.running():
+            stream = await open_stream(authority, pair)
+            via = "SIP/2.0/TLS 127.0.94.1:5061;branch=z9hG4bK1;alias"
+            await stream.send_all(request_bytes("OPTIONS", via=via))
+            await stream.receive_some()
+            assert len(pair.b._streams._by_remote) == 1
+            await trio.aclose_forcefully(stream)
+
+    run(test)
