@@ -227,3 +227,7 @@ class CalleeSide:
         self._held = None
         if self._reliable is not None:
             self._reliable.close()
+
+    def release(self) -> None:
+        """The session is over for good."""
+        self._reliable = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ims_as.sip.body import SDP_TYPE, sdp_of
 from ims_as.sip.dialog import Dialog
@@ -447,6 +447,38 @@ class DialogExchange:
         if self.ok is not None and not keep_ok:
             self.ok.stop()
             self.ok = None
+
+
+class PastExchange(DialogExchange):
+    """What is left of the exchanges of a session that is over: what was agreed, and no way back to the session.
+
+    A session and its exchange refer to each other; that circle is cut here, so that a call that has ended is freed at
+    once and not when the garbage collector comes by.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, exchange: DialogExchange) -> None:
+        for name in _KEPT:
+            setattr(self, name, getattr(exchange, name))
+        self.ok = None
+        self.offer = Offer.NONE
+        self._outgoing = self._queued = self._reinvite = self._update = self._unacked = None
+        self._n_pracks = 0
+
+    @property
+    def can_update(self) -> bool:
+        return False
+
+    @property
+    def is_free(self) -> bool:
+        return False
+
+    def wake(self) -> None:
+        """Nobody waits."""
+
+
+_KEPT: Final = ("dialog", "local_body", "remote_body", "is_settled", "peer_allow", "rseq")
 
 
 def _is_offer(request: OutgoingOffer) -> bool:

@@ -254,6 +254,8 @@ class InviteSession(SessionCore):
             self.state = SessionState.CONFIRMED
         self.emit(Acked(ack))
         self.exchange.wake()
+        # kept for as long as the call lasts, and hardly looked at again
+        self.request.headers.compact()
 
     def receive_request(self, request: Request, transaction: ServerTransaction) -> None:
         """For the user agent: any request with our dialog's tags but ACK and CANCEL."""

@@ -15,7 +15,7 @@ from ims_as.sip.callee import CalleeSide
 from ims_as.sip.caller import CallerSide
 from ims_as.sip.dialog import Dialog, DialogState
 from ims_as.sip.errors import LocalProtocolError
-from ims_as.sip.exchange import DialogExchange, Offer
+from ims_as.sip.exchange import DialogExchange, Offer, PastExchange
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.option_tags import TIMER
 from ims_as.sip.refresher import SessionRefresher, refused_interval
@@ -324,6 +324,16 @@ class SessionCore:
         # else the session lives on inside until its BYE is answered, but its user need not live as long
         emit, self._emit_to = self._emit_to, _ignore_event
         emit(self, event)
+
+    def release(self) -> None:
+        """For the user agent, which has forgotten the session: no message of its dialog comes any more.
+
+        A caller's INVITE may still bring 2xx of other callees, so its part stays until that transaction ends.
+        """
+        if self._callee is not None:
+            self._callee.release()
+            self._callee = self.refresher = None
+            self.exchange = PastExchange(self.exchange)
 
     def _give_up(self) -> None:
         self._guard = None

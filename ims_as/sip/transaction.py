@@ -123,6 +123,7 @@ class Transaction:
             self._stop_retransmitting()
             self._stop_lifetime()
             self._driver.forget(self)
+            self.message = b""  # its user may hold the transaction as long as the call
         for action in step.actions:
             action(self)
         return True

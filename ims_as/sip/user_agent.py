@@ -97,6 +97,7 @@ class UserAgent:
         """For the session: nothing more will come of it."""
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
+            session.release()
 
     def attach(self, call_id: str, local_tag: str, usage: DialogUsage) -> None:
         """Offer this usage the requests of that dialog until `detach`, before the dialog's session gets them."""
