@@ -6,15 +6,12 @@ A relay is attached to a dialog beside its session, so that it may answer when t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.invite_session import InviteSession, RequestReceived
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.transaction import ClientEvent, ResponseReceived, ServerTransaction
-
-if TYPE_CHECKING:
-    from ims_as.call.agent_call import AgentCall
 
 __all__ = ["DialogRelay"]
 
@@ -47,12 +44,10 @@ class DialogRelay:
 
     def __init__(
         self,
-        call: AgentCall,
         near: InviteSession,
         far: InviteSession,
         on_refer: Callable[[RequestReceived], None] | None = None,
     ) -> None:
-        self._call = call
         self._near = near
         self._far = far
         self._on_refer = on_refer

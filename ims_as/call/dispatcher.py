@@ -10,6 +10,7 @@ from __future__ import annotations
 from ims_as.call.agent_call import AgentCall, caller_identity
 from ims_as.call.b2bua import B2buaCall
 from ims_as.call.bypass import BYPASS_HEADER
+from ims_as.call.connect_call import ConnectCall
 from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.failure import reason_header
 from ims_as.call.other_requests import OtherRequests
@@ -98,20 +99,20 @@ class Dispatcher:
         self._enter(call)
         call.start()
 
-    def start(self, call: AgentCall) -> None:
+    def start(self, call: AgentCall | ConnectCall) -> None:
         """Runs an admitted call in a task of its own; at its end the place is free and the call is recorded."""
         self._enter(call)
         assert self._context.tasks is not None
         self._context.tasks.start_soon(self._run, call)
 
-    def _enter(self, call: AgentCall | B2buaCall) -> None:
+    def _enter(self, call: AgentCall | ConnectCall | B2buaCall) -> None:
         context = self._context
         context.directory.add(call.record)
         context.calls.add(call)
         context.admission.hold(now=context.now())
         context.metrics.calls_active.inc()
 
-    def _leave(self, call: AgentCall | B2buaCall) -> None:
+    def _leave(self, call: AgentCall | ConnectCall | B2buaCall) -> None:
         context = self._context
         context.calls.discard(call)
         context.admission.release()
@@ -134,7 +135,7 @@ class Dispatcher:
         context = self._context
         return context.bypass.is_valid_untrusted(token.strip(), request.uri, now=context.wall(), uses_up=uses_up)
 
-    async def _run(self, call: AgentCall) -> None:
+    async def _run(self, call: AgentCall | ConnectCall) -> None:
         try:
             await call.run()
         finally:

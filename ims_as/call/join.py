@@ -82,8 +82,8 @@ class Join:
         """Who was asked for an offer and has made one in its 2xx; the other's ACK answers it."""
         self._far_is_gone = False
         self._relays = (
-            DialogRelay(call, near.session, far.session),
-            DialogRelay(call, far.session, near.session, on_refer=self._receive_refer),
+            DialogRelay(near.session, far.session),
+            DialogRelay(far.session, near.session, on_refer=self._receive_refer),
         )
 
     async def receive(self, side: Side, event: SessionEvent) -> None:

@@ -20,7 +20,7 @@ from ims_as.errors import ImsAsError
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.uri import SipUri, TelUri, parse_uri
 
-__all__ = ["CallOrder", "OrderError", "parse_order_untrusted"]
+__all__ = ["CallOrder", "ConnectOrder", "OrderError", "parse_order_untrusted"]
 
 MAX_URI_CHARS: Final = 512
 MAX_HEADERS: Final = 20
@@ -29,6 +29,7 @@ MAX_DATA_CHARS: Final = 16_384
 MAX_RING_S: Final = 300
 
 _FIELDS: Final = frozenset({"to", "from", "on_behalf_of", "agent", "ring_timeout_s", "headers", "data"})
+_CONNECT_FIELDS: Final = (_FIELDS | {"connect"}) - {"to", "data"}
 _FREE_HEADERS: Final = frozenset(
     {"subject", "user-to-user", "call-info", "alert-info", "organization", "accept-language", "answer-mode"}
 )
@@ -50,6 +51,23 @@ class OrderError(ImsAsError):
 
 
 @attrs.frozen
+class ConnectOrder:
+    """Two people to be called and connected to each other."""
+
+    first: str
+    """Called first; the second is called when this one has answered."""
+    second: str
+    identity: str
+    """As whom the second is called; the first is called by our own identity, or by this one if it is no user."""
+    is_served_user: bool
+    agent: str
+    """Whose ``outbound`` rules hold."""
+    ring_timeout_s: float
+    """For each of the two."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@attrs.frozen
 class CallOrder:
     """One call to be made by an agent."""
 
@@ -65,7 +83,9 @@ class CallOrder:
     """For the engine: ``data`` of its ``start`` event."""
 
 
-def parse_order_untrusted(content: object, config: Config, destinations: DestinationPolicy | None = None) -> CallOrder:
+def parse_order_untrusted(
+    content: object, config: Config, destinations: DestinationPolicy | None = None
+) -> CallOrder | ConnectOrder:
     """Reads an order and checks it against the agent's ``outbound`` rules and the policy for destinations.
 
     Raises:
@@ -73,7 +93,8 @@ def parse_order_untrusted(content: object, config: Config, destinations: Destina
     """
     if not isinstance(content, dict):
         raise OrderError(400, "not-an-object", "the body must be a JSON object")
-    if unknown := sorted(set(content) - _FIELDS):
+    is_connect = "connect" in content
+    if unknown := sorted(set(content) - (_CONNECT_FIELDS if is_connect else _FIELDS)):
         raise OrderError(400, "unknown-field", f"unknown: {', '.join(map(str, unknown))[:200]}", str(unknown[0])[:64])
     agent_name = content.get("agent", "default")
     if not isinstance(agent_name, str) or agent_name not in config.agents:
@@ -84,26 +105,53 @@ def parse_order_untrusted(content: object, config: Config, destinations: Destina
     is_served_user = content.get("on_behalf_of") is not None
     field = "on_behalf_of" if is_served_user else "from"
     identity = config.identity if content.get(field) is None else read_uri_untrusted(content[field], field)
+    ring_timeout_s = _read_ring_timeout(content.get("ring_timeout_s"), agent)
+    headers = _read_headers(content.get("headers"))
+    policy = DestinationPolicy() if destinations is None else destinations
+    check_identity(agent, identity, own=config.identity, field=field)
+    if is_connect:
+        first, second = _read_pair(content["connect"], config)
+        for uri in (first, second):
+            check_destination(policy, agent, uri, agent_name, "connect")
+        return ConnectOrder(first, second, identity, is_served_user, agent_name, ring_timeout_s, headers)
     to = read_uri_untrusted(content.get("to"), "to")
-    if host_of(to) == host_of(config.identity):
-        raise OrderError(422, "own-address", "that is this server", "to")
+    _check_not_own(to, config, "to")
     order = CallOrder(
         to=to,
         identity=identity,
         is_served_user=is_served_user,
         agent=agent_name,
-        ring_timeout_s=_read_ring_timeout(content.get("ring_timeout_s"), agent),
-        headers=_read_headers(content.get("headers")),
+        ring_timeout_s=ring_timeout_s,
+        headers=headers,
         data=_read_data(content.get("data")),
     )
-    policy = DestinationPolicy() if destinations is None else destinations
-    verdict = policy.check(to, agent=agent_name, also=agent.outbound.allow)
-    if verdict.rule == EMERGENCY:
-        raise OrderError(403, "emergency", "an agent makes no emergency calls", "to")
-    if not verdict.allowed:
-        raise OrderError(403, "destination-not-allowed", f"this agent may not call there: {verdict.rule}", "to")
-    check_identity(agent, identity, own=config.identity, field=field)
+    check_destination(policy, agent, to, agent_name, "to")
     return order
+
+
+def _read_pair(value: object, config: Config) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise OrderError(422, "bad-connect", "connect must be a list of two URIs", "connect")
+    first, second = (read_uri_untrusted(each, "connect") for each in value)
+    if first == second:
+        raise OrderError(422, "bad-connect", "nobody is connected to themselves", "connect")
+    for uri in (first, second):
+        _check_not_own(uri, config, "connect")
+    return first, second
+
+
+def _check_not_own(uri: str, config: Config, field: str) -> None:
+    if host_of(uri) == host_of(config.identity):
+        raise OrderError(422, "own-address", "that is this server", field)
+
+
+def check_destination(policy: DestinationPolicy, agent: AgentConfig, uri: str, name: str, field: str) -> None:
+    """Raises OrderError (403) where the agent of that name may not call there."""
+    verdict = policy.check(uri, agent=name, also=agent.outbound.allow)
+    if verdict.rule == EMERGENCY:
+        raise OrderError(403, "emergency", "an agent makes no emergency calls", field)
+    if not verdict.allowed:
+        raise OrderError(403, "destination-not-allowed", f"this agent may not call there: {verdict.rule}", field)
 
 
 def check_identity(agent: AgentConfig, identity: str, *, own: str, field: str) -> None:

@@ -21,17 +21,15 @@ from ims_as.call.dtmf_info import INFO_PACKAGES
 from ims_as.call.engine_chain import EngineChain
 from ims_as.call.media_description import CallDescription, stream_config
 from ims_as.call.order import CallOrder
-from ims_as.call.profile import host_of, load_profile
+from ims_as.call.originate import NoWayError, Way, call_by, find_way, note_session_id
 from ims_as.call.record import CallRecord, CallState
 from ims_as.errors import Result, Termination
-from ims_as.isc.features import MMTEL_CONTACT_PARAM
-from ims_as.isc.originating import Origin, core_route, originating_headers
 from ims_as.isc.routing import IscRoute
 from ims_as.isc.served_user import ServedUser
 from ims_as.isc.session_case import SessionCase
 from ims_as.isc.session_id import SessionEnd
 from ims_as.media_client import MediaError
-from ims_as.sip.errors import LocalProtocolError, SdpError, SipParseError
+from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import Answered, Provisional, Rejected, SessionEvent
 from ims_as.sip.message import Request, Response
 from ims_as.sip.timers import TimerHandle
@@ -78,8 +76,7 @@ class OutboundCall(AgentCall):
         """To tags whose answer came reliably."""
         self._ring_timer: TimerHandle | None = None
         self._told: set[str] = set()
-        self._session_id = SessionEnd(record.id)
-        self._in_dialog: tuple[tuple[str, str], ...] = ()
+        self._way: Way | None = None
 
     @property
     def party_request(self) -> Request:
@@ -94,10 +91,23 @@ class OutboundCall(AgentCall):
 
     async def _set_up(self) -> bool:
         context = self.context
-        headers, route = await self._address()
-        if headers is None:
+        self.record.icid = new_call_id()
+        order = self._order
+        try:
+            way = self._way = await find_way(
+                context,
+                to=order.to,
+                identity=order.identity,
+                is_served_user=order.is_served_user,
+                icid=self.record.icid,
+                session_id=SessionEnd(self.record.id),
+            )
+        except NoWayError as error:
+            self.trace("decision", "ims-as", "ims-as", f"no way into the core: {error}")
+            self.end(Termination(Result.UNANSWERED, "ims-as", "no-core-route", None))
             return False
-        self.route = IscRoute(None, route)
+        self.profile, self.record.profile_source = way.profile, way.profile.source
+        self.route = IscRoute(None, way.route)
         assert self.agent is not None
         self.engines = EngineChain(self, self.agent.engines)
         deadline = context.now() + context.config.sip.answer_budget_ms / 1000
@@ -108,76 +118,31 @@ class OutboundCall(AgentCall):
             return False
         assert self.leg is not None
         self._offered.bind(self.leg.host, self.leg.port)
-        self._invite(headers, route)
+        self._invite(way)
         return self.session is not None
 
-    async def _address(self) -> tuple[list[tuple[str, str]] | None, tuple[str, ...]]:
-        """Who calls, and by which way: the user's S-CSCF as it registered with us, as the HSS says, or ``sip.core``."""
+    def _invite(self, way: Way) -> None:
         context, order, record = self.context, self._order, self.record
-        registration = None
-        core = context.config.sip.core
-        if order.is_served_user:
-            registration = context.registrations.get(order.identity, now=context.wall())
-            self.profile = await load_profile(context.sh, order.identity, context.own_hosts)
-            record.profile_source = self.profile.source
-            core = (registration and registration.scscf_uri) or self.profile.scscf_name or core
-        try:
-            route = () if core is None else (core_route(core, originating=order.is_served_user),)
-        except SipParseError as error:
-            self.trace("decision", "ims-as", "ims-as", f"no way into the core: {error}")
-            route = ()
-        if not route and (order.is_served_user or not order.to.startswith("sip")):
-            self.end(Termination(Result.UNANSWERED, "ims-as", "no-core-route", None))
-            return None, ()
-        record.icid = new_call_id()
-        headers = originating_headers(
-            Origin(order.identity, order.is_served_user, registration is not None),
-            icid=record.icid,
-            node=host_of(context.config.identity),
-            own_ioi=context.headers.own_ioi,
-            session=self._session_id,
-            charging_addresses=registration.charging_function_addresses if registration is not None else None,
-        )
-        return headers, route
-
-    def _invite(self, headers: list[tuple[str, str]], route: tuple[str, ...]) -> None:
-        context, order, record = self.context, self._order, self.record
-        # by the criteria of the caller and of the callee: neither is to bring it to an agent
-        token = context.bypass.issue(order.to, context.endpoint.new_branch(), now=context.wall(), passes=2)
-        offer = self._offered.offer()
         self.trace("decision", "ims-as", "ims-as", f"calls {order.to} as {order.identity}")
         try:
-            self.session = context.user_agent.invite(
-                uri=order.to,
-                from_=f"<{order.identity}>",
-                to=f"<{order.to}>",
-                route=route,
-                headers=[*headers, (BYPASS_HEADER, token), ("Recv-Info", ", ".join(INFO_PACKAGES)), *order.headers],
-                body=offer,
+            self.session = call_by(
+                context,
+                way,
+                order.to,
+                body=self._offered.offer(),
+                headers=[("Recv-Info", ", ".join(INFO_PACKAGES)), *order.headers],
                 on_event=self.on_caller,
                 call_id=record.sip_call_id,
-                contact_params=MMTEL_CONTACT_PARAM,
             )
         except LocalProtocolError as error:
             self.trace("decision", "ims-as", "ims-as", f"not sent: {error}")
             self.end(Termination(Result.UNANSWERED, "ims-as", "bad-request", None))
             return
         self.request = self.session.request
-        self._in_dialog = tuple(each for each in headers if each[0] == "P-Charging-Vector")
-        self._note_session_id(None)
         record.state = CallState.CALLING
         self._tell("trying")
         when = context.now() + order.ring_timeout_s
         self._ring_timer = context.endpoint.call_at(when, lambda: self.shut_down(RING_TIMEOUT))
-
-    def _note_session_id(self, response: Response | None) -> None:
-        """Every request of the dialog carries the call's charging identifier, and the peer's half of the Session-ID."""
-        if response is not None:
-            self._session_id.receive(response)
-        assert self.session is not None
-        self.session.request_headers = (*self._in_dialog, ("Session-ID", str(self._session_id)))
-        if self.session.dialog is not None:
-            self.session.dialog.headers = self.session.request_headers
 
     # ---------------------------------------------------------------- until the answer
 
@@ -235,7 +200,8 @@ class OutboundCall(AgentCall):
     async def _receive_answer(self, response: Response) -> None:
         record, context = self.record, self.context
         self._stop_ringing()
-        self._note_session_id(response)
+        if self._way is not None and self.session is not None:
+            note_session_id(self._way, self.session, response)
         record.answered_at = context.wall()
         context.metrics.ring_seconds.observe(record.answered_at - record.received_at)
         description = self._answer_of(response)

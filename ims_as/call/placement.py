@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ims_as.call.agent_call import API_HANGUP, AgentCall
+from ims_as.call.agent_call import API_HANGUP
+from ims_as.call.connect_call import ConnectCall
 from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.idempotency import IdempotencyKeys, KeyReusedError, is_key_untrusted
-from ims_as.call.order import CallOrder, OrderError, parse_order_untrusted
+from ims_as.call.order import CallOrder, ConnectOrder, OrderError, parse_order_untrusted
 from ims_as.call.outbound import OutboundCall
 from ims_as.call.record import CallRecord
 
@@ -25,7 +26,7 @@ class CallPlacer:
         start: runs an admitted call.
     """
 
-    def __init__(self, context: CallContext, start: Callable[[AgentCall], None]) -> None:
+    def __init__(self, context: CallContext, start: Callable[[OutboundCall | ConnectCall], None]) -> None:
         self._context = context
         self._start = start
         self._keys = IdempotencyKeys()
@@ -60,28 +61,31 @@ class CallPlacer:
             self._keys.keep(key, content, call_id, now=now)
         return call_id, False
 
-    def _check_ready(self, order: CallOrder) -> None:
+    def _check_ready(self, order: CallOrder | ConnectOrder) -> None:
         context = self._context
         retry_after_s = context.config.limits.retry_after_s
         if (refusal := context.admission.refusal(now=context.now())) is not None:
             context.metrics.admission_rejected.labels(refusal).inc()
             raise OrderError(503, f"overload-{refusal}", "no room for another call", retry_after_s=retry_after_s)
+        targets = [order.to] if isinstance(order, CallOrder) else [order.first, order.second]
+        if context.config.sip.core is None and not order.is_served_user and any(t.startswith("tel:") for t in targets):
+            raise OrderError(422, "no-core-route", "a tel URI can only be called by way of sip.core", "to")
+        if isinstance(order, ConnectOrder):
+            return
         engines = context.config.agents[order.agent].engines
         if not context.media.is_ready:
             raise OrderError(503, "no-media", "no media worker", retry_after_s=retry_after_s)
         if not any(context.engines.is_usable(engine.url) for engine in engines):
             raise OrderError(503, "no-engine", "no engine of this agent is up", retry_after_s=retry_after_s)
-        if order.to.startswith("tel:") and not order.is_served_user and context.config.sip.core is None:
-            raise OrderError(422, "no-core-route", "a tel URI can only be called by way of sip.core", "to")
 
-    def _call(self, order: CallOrder) -> str:
+    def _call(self, order: CallOrder | ConnectOrder) -> str:
         context = self._context
         call_id, sip_call_id = new_call_id(), context.endpoint.new_call_id()
         record = CallRecord(
             id=call_id,
             sip_call_id=sip_call_id,
-            from_uri=order.identity,
-            to_uri=order.to,
+            from_uri=order.identity if isinstance(order, CallOrder) else order.first,
+            to_uri=order.to if isinstance(order, CallOrder) else order.second,
             received_at=context.wall(),
             trace=context.traces.start(call_id, sip_call_id),
             direction="outbound",
@@ -92,7 +96,10 @@ class CallPlacer:
         if limit is not None:
             context.traces.end(call_id)
             raise OrderError(429, "limit", f"{limit} is reached")
-        self._start(OutboundCall(context, order, record))
+        if isinstance(order, CallOrder):
+            self._start(OutboundCall(context, order, record))
+        else:
+            self._start(ConnectCall(context, order, record))
         return call_id
 
     def hang_up(self, any_id: str) -> bool:

@@ -69,6 +69,8 @@ class CallRecord:
     outgoing_call_id: str | None = None
     """SIP Call-ID of the leg to the human."""
     transfer: dict[str, Any] | None = None
+    legs: dict[str, str] = attrs.Factory(dict)
+    """``first`` and ``second`` of a call that connects two people: how far each is."""
     media: dict[str, Any] = attrs.Factory(dict)
     termination: Termination | None = None
 
@@ -124,6 +126,7 @@ class CallRecord:
             "ttfb_ms_all": self.ttfb_ms,
             "failovers": self.failovers,
             "transfer": self.transfer,
+            "legs": self.legs,
             "media": self.media,
         }
 
