@@ -175,6 +175,7 @@ class Application:
             user_agent="ims-as",
             allow=ALLOW,
             supported=SUPPORTED,
+            session_timer=config.sip.session_timer.options(),
         )
         proxy = StatefulProxy(self.endpoint, hides_503=True)
         router = RecordRouter(self.endpoint, proxy, key)

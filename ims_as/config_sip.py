@@ -5,10 +5,12 @@ from __future__ import annotations
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
 from ims_as.config_values import HostPort, Secret, bounded, one_of
+from ims_as.sip.session_timer import SessionTimerConfig
 from ims_as.transport.address import ListenAddress
 from ims_as.transport.connection import StreamLimits
 from ims_as.transport.tls import TlsOptions
@@ -21,6 +23,7 @@ __all__ = [
     "OnFailure",
     "PeerConfig",
     "PeerRule",
+    "SessionTimers",
     "SipConfig",
     "TlsConfig",
 ]
@@ -154,6 +157,27 @@ class ConnectionsConfig:
 
 
 @attrs.frozen
+class SessionTimers:
+    """Session timers (RFC 4028): each answered dialog is refreshed, or ended when nobody does."""
+
+    expires_s: int = bounded(1800, 0, 86400)
+    """Seconds of the interval that we ask for; 0: we ask for none, but do what the peer wants."""
+    min_se_s: int = bounded(90, 90, 86400)
+    """Least interval in seconds; less is refused with 422."""
+    refresher: str | None = one_of(None, (None, "we", "they"))
+    """Who refreshes where we may choose: ``we``, ``they``, or none for whoever the RFC prefers."""
+
+    def options(self) -> SessionTimerConfig | None:
+        """The same for the user agent."""
+        if self.expires_s == 0:
+            return None
+        refresher: Literal["we", "they"] | None = None
+        if self.refresher is not None:
+            refresher = "we" if self.refresher == "we" else "they"
+        return SessionTimerConfig(max(self.expires_s, self.min_se_s), self.min_se_s, refresher)
+
+
+@attrs.frozen
 class SipConfig:
     """SIP towards the S-CSCF (ISC)."""
 
@@ -172,6 +196,7 @@ class SipConfig:
     tls: TlsConfig | None = None
     """Certificates for ``tls:`` addresses in ``listen``; a reload reads the files again."""
     connections: ConnectionsConfig = ConnectionsConfig()
+    session_timer: SessionTimers = SessionTimers()
     answer_budget_ms: int = bounded(1500, 50, 60000)
     """Milliseconds from the INVITE until the agent must be ready; after that the call is given back to the core."""
     on_failure: OnFailure = OnFailure.IFC

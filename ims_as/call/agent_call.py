@@ -173,15 +173,17 @@ class AgentCall:
         if self._nursery is not None:
             self._nursery.start_soon(task, *arguments)
 
-    def post(self, source: str, event: Any) -> None:
-        """Puts an event into the call's inbox."""
+    def post(self, source: str, event: Any) -> bool:
+        """Puts an event into the call's inbox; False when the call is over, or the inbox full."""
         try:
             self._inbox_in.send_nowait((source, event))
         except trio.WouldBlock:
             self.dropped_events += 1
             self.context.metrics.guard_errors.labels("inbox").inc()
+            return False
         except trio.ClosedResourceError:
-            return  # the call is over; what comes late is of no use
+            return False
+        return True
 
     def post_later(self, delay_s: float, source: str, event: Any) -> None:
         """The same after a while, if the call is still there."""
@@ -268,7 +270,8 @@ class AgentCall:
                     result = Result.TRANSFERRED if is_transferred else Result.ANSWERED
                     self.end(Termination(result, self.party, "bye", None))
                 else:
-                    self.end(Termination(Result.FAILED, "network", f"dialog-{by}", None))
+                    what = _label(reason) if by == "timeout" else f"dialog-{by}"
+                    self.end(Termination(Result.FAILED, "network", what, None))
             case Cancelled():
                 self.end(Termination(Result.CANCELLED, "caller", "cancel", 487))
             case Rejected(status=status):
@@ -286,6 +289,16 @@ class AgentCall:
     def is_joined(self) -> bool:
         """Whether the caller talks to somebody else directly."""
         return self.join is not None
+
+    def can_replace(self, session: InviteSession) -> bool:
+        """Whether a dialog is one of ours that another caller may take over: answered, and talking."""
+        if self.join is not None and self.join.far.session is session:
+            return True
+        return session is self.session and self.record.answered_at is not None
+
+    def replace_near(self, session: InviteSession, description: CallDescription) -> None:
+        """After a join: the caller's place was taken."""
+        self.session, self.description, self._party_request = session, description, session.request
 
     def set_join(self, join: Join) -> None:
         """From now on the caller and another party talk directly; who it was joined to before is let go."""
@@ -344,7 +357,10 @@ class AgentCall:
             self.offers.note_direction(description.stream)
         if former is not None:
             self._former.append(former)
-            self.post_later(0.0 if cause == "replaces" else FORMER_PARTY_S, "retry", former.bye)
+            if cause == "replaces":
+                former.bye()
+            else:
+                self.post_later(FORMER_PARTY_S, "retry", former.bye)
 
     def handover_failed(self, cause: str, *, has_moved: bool = False) -> None:
         """The caller is left with whom it has: the agent, or whom it was joined to before; else it is told and hung up.

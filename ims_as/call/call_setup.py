@@ -41,6 +41,9 @@ class CallSetup:
         if tags := call.context.user_agent.unsupported(call.request):
             self._refuse_extension(tags)
             return False
+        if (headers := call.context.user_agent.interval_refusal(call.request)) is not None:
+            refuse(call, 422, "session-interval", headers)
+            return False
         self._choose_agent()
         assert call.agent is not None
         try:

@@ -17,6 +17,7 @@ from ims_as.call.other_requests import OtherRequests
 from ims_as.call.passthrough import exempt_reason
 from ims_as.call.record import CallRecord
 from ims_as.call.routing import role_of
+from ims_as.call.takeover import take_over
 from ims_as.config_model import Role
 from ims_as.defence.incoming_policy import IncomingAction, IncomingVerdict
 from ims_as.errors import Result, Termination
@@ -24,6 +25,7 @@ from ims_as.isc.b2bua_headers import unsupported_tags
 from ims_as.isc.charging import read_charging_vector_untrusted
 from ims_as.isc.routing import IscRoute, split_route
 from ims_as.isc.served_user import determine_served_user
+from ims_as.sip.invite_session import InviteSession
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.option_tags import KNOWN_TO_SESSIONS
 from ims_as.sip.transaction import ServerTransaction
@@ -31,7 +33,7 @@ from ims_as.sip.transaction import ServerTransaction
 __all__ = ["ALLOW", "SUPPORTED", "Dispatcher"]
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY, REGISTER"
-SUPPORTED = (*KNOWN_TO_SESSIONS, "precondition", "norefersub")
+SUPPORTED = (*KNOWN_TO_SESSIONS, "precondition", "replaces", "norefersub")
 """Option tags: what sessions do by themselves, and what the call logic does."""
 
 
@@ -50,11 +52,17 @@ class Dispatcher:
             self._respond(request, transaction, 483, [])
             context.metrics.calls.labels(Result.REJECTED.value, "max-forwards").inc()
             return
+        if "Replaces" in request.headers and take_over(context, request, transaction):
+            return
         exemption = self._exemption(request)
         record = self._new_record(request, transaction)
         route = split_route(request, context.is_own_uri)
         if exemption is not None:
             self._pass_on(request, transaction, record, exemption, has_route=bool(route.rest))
+            return
+        if "Replaces" in request.headers and route.rest:
+            # of a dialog that we do not know: its owner is behind us
+            self._pass_on(request, transaction, record, "replaces-elsewhere", has_route=True)
             return
         served = determine_served_user(request, is_own_uri=context.is_own_uri)
         record.served_user, record.session_case = served.uri, served.session_case.name.lower()
@@ -126,6 +134,8 @@ class Dispatcher:
 
     def is_exempt(self, request: Request) -> bool:
         """Whether the INVITE is let in at any load; for the gate, which asks before a transaction is made."""
+        if "Replaces" in request.headers and isinstance(self._context.user_agent.find_replaced(request), InviteSession):
+            return True  # it takes a call over that is there already
         return self._has_token(request, uses_up=False) or exempt_reason(request) is not None
 
     def _has_token(self, request: Request, *, uses_up: bool) -> bool:

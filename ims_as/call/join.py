@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ims_as.call.dialog_relay import DialogRelay
+from ims_as.call.media_description import CallDescription
 from ims_as.call.referral import accept_refer
 from ims_as.call.sdp_relay import media_target
 from ims_as.errors import Result, Termination
+from ims_as.sip.body import sdp_of
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import (
     Acked,
@@ -81,10 +83,7 @@ class Join:
         self._offering: Side | None = None
         """Who was asked for an offer and has made one in its 2xx; the other's ACK answers it."""
         self._far_is_gone = False
-        self._relays = (
-            DialogRelay(near.session, far.session),
-            DialogRelay(far.session, near.session, on_refer=self._receive_refer),
-        )
+        self._relays = self._attach()
 
     async def receive(self, side: Side, event: SessionEvent) -> None:
         """An event of one of the two dialogs; the near one's end is the call's own business."""
@@ -103,8 +102,10 @@ class Join:
                 self._answered(side, other, event.body)
             case ReinviteRejected(status=status) | UpdateRejected(status=status):
                 self._refused(other, status)
-            case Acked():
+            case Acked() if self._offering is not None:
                 self._acked(side, other, event.body)
+            case Acked() if event.body:  # to an offer that we made of what we knew
+                self.settle(side, other)
             case Ended(by=by) if side is self.far:
                 self._far_ended(by)
 
@@ -128,7 +129,11 @@ class Join:
 
     def _answered(self, side: Side, other: Side, body: bytes, *, needs_ack: bool = False) -> None:
         asking = self._asking
-        if asking is None or asking.side is not other:
+        if asking is not None and asking.side.name == other.name:
+            other = asking.side  # or whoever is taking its place
+        else:
+            asking = None
+        if asking is None:
             self.settle(side, other)  # a session refresh has brought it, or we have asked on our own
             return
         self._asking = None
@@ -146,7 +151,7 @@ class Join:
 
     def _refused(self, other: Side, status: int) -> None:
         asking = self._asking
-        if asking is not None and asking.side is other:
+        if asking is not None and asking.side.name == other.name:
             self._asking = None
             asking.reject(relayed_status(status))
 
@@ -178,8 +183,10 @@ class Join:
         self._far_is_gone = True
         if call.handover is not None and call.handover.is_pending:
             return  # it referred the caller to somebody else and does not wait for the outcome
-        who = "served-user" if by == "remote" else "ims-as"
-        call.hang_up(Termination(Result.TRANSFERRED, who, "bye", None))
+        if by == "remote":
+            call.hang_up(Termination(Result.TRANSFERRED, "served-user", "bye", None))
+        else:  # its session timer has run out, or it has lost the dialog
+            call.hang_up(Termination(Result.TRANSFERRED, "network", f"far-{by}", None))
 
     def take_back(self, *, has_moved: bool) -> None:
         """The caller was to be handed on to somebody else, in vain.
@@ -192,6 +199,57 @@ class Join:
         elif has_moved:
             self.settle(self.far, self.near)
 
+    def replace(self, replaced: InviteSession, session: InviteSession) -> None:
+        """One party's place is taken by whoever sent the INVITE of ``session``: to be answered when the other has."""
+        call = self._call
+        side = self.near if replaced is self.near.session else self.far
+        other = self.far if side is self.near else self.near
+        if replaced is not side.session or self._asking is not None or self._offering is not None:
+            session.reject(491)
+            return
+        description = CallDescription(call.context.config.media.address, int(call.context.wall() * 1000))
+        new = Side(side.name, session, description.relay_untrusted)
+        offer = sdp_of(session.request)
+
+        def accept(body: bytes) -> bool:
+            if not session.answer(body):
+                return False
+            self._swap(side, new, description)
+            return True
+
+        try:
+            if offer:
+                other.session.reinvite(other.describe(offer))
+                self._asking = _Asking(new, accept, session.reject)
+            else:  # the answer in the ACK is passed on
+                accept(new.describe(other.session.remote_body))
+        except SdpError:
+            session.reject(488)
+        except LocalProtocolError:
+            session.reject(491)
+
+    def _swap(self, old: Side, new: Side, description: CallDescription) -> None:
+        call = self._call
+        call.trace("decision", "ims-as", "ims-as", f"the {old.name} was replaced")
+        self._detach()
+        if old is self.near:
+            self.near = new
+            call.replace_near(new.session, description)
+        else:
+            self.far = new
+        self._relays = self._attach()
+        old.session.bye()
+
+    def _attach(self) -> tuple[DialogRelay, DialogRelay]:
+        return (
+            DialogRelay(self.near.session, self.far.session),
+            DialogRelay(self.far.session, self.near.session, on_refer=self._receive_refer),
+        )
+
+    def _detach(self) -> None:
+        for relay in self._relays:
+            relay.detach()
+
     def _receive_refer(self, event: RequestReceived) -> None:
         """The far party hands the near one on."""
         receiver = accept_refer(self._call, self.far.session, event)
@@ -200,6 +258,5 @@ class Join:
 
     def close(self) -> None:
         """The call is over, or the near party is joined to somebody else."""
-        for relay in self._relays:
-            relay.detach()
+        self._detach()
         self.far.session.bye()

@@ -82,13 +82,16 @@ class ReferTransfer(TransferAttempt):
             self._sender = ReferSender(
                 call.session,
                 format_refer_to(uri),
-                on_event=lambda _, event: call.post("callee", (self, event)),
+                on_event=self._on_refer,
                 referred_by=f"<{call.served.uri}>",
             )
         except LocalProtocolError as error:
             self._fall_back(str(error))
             return
         call.trace("decision", "ims-as", "ims-as", f"asks the caller to call {uri}: {self._reason}")
+
+    def _on_refer(self, sender: ReferSender, event: ReferEvent) -> None:
+        self._call.post("callee", (self, event))
 
     async def receive_callee(self, event: ReferEvent) -> None:
         """What the caller says of it."""

@@ -33,6 +33,7 @@ from ims_as.transport.endpoint import Endpoint
 __all__ = ["ALICE", "BOB", "IDENTITY", "Engine", "Leg", "RtpSocket", "World", "until", "world"]
 
 ALICE, BOB = "sip:alice@ims.example.net", "sip:bob@ims.example.net"
+SUPPORTED = ("100rel", "timer", "199", "replaces", "norefersub")
 ALLOW = "INVITE, ACK, CANCEL, BYE, INFO, MESSAGE, NOTIFY, REFER, UPDATE"
 IDENTITY = "sip:ai-as.ims.example.net"
 E = TypeVar("E")
@@ -227,7 +228,12 @@ class World:
             hosts={"ai-as.ims.example.net": (self.as_address, 5060)},
         )
         self.agent = UserAgent(
-            self.core, on_invite=self._on_invite, on_request=self._on_request, user_agent="", allow=ALLOW
+            self.core,
+            on_invite=self._on_invite,
+            on_request=self._on_request,
+            user_agent="",
+            allow=ALLOW,
+            supported=SUPPORTED,
         )
         self.core.user = self.agent
         self.phone: Callable[[Request, ServerTransaction], None] = self._not_expected
