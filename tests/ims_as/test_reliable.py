@@ -182,7 +182,9 @@ def test_retransmission_stops_at_a_final_response() -> None:
     call.drop("PRACK")
     call.run(0.1)
     call.callee.reject(486)
-    call.run(20)
+    call.run(6)
+    assert call.bob.endpoint.stats.is_idle
+    call.run(14)
     assert call.messages.count("183 INVITE") == 1
     call.finish()
 

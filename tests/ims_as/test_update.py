@@ -274,6 +274,21 @@ def test_callee_does_not_offer_before_its_answer_has_arrived() -> None:
     call.finish()
 
 
+def test_callee_does_not_offer_before_the_ack() -> None:
+    """The 2xx may be lost: the caller would not know the dialog of the UPDATE."""
+    call = call_with_updates()
+    call.drop("ACK", first=1)
+    call.run(0.1)
+    assert call.callee.state is SessionState.ANSWERED
+    assert not call.callee.can_offer
+    with pytest.raises(LocalProtocolError):
+        call.callee.update(b"too early")
+    call.run(2)
+    assert call.callee.can_offer
+    call.caller.bye()
+    call.finish()
+
+
 def test_update_waits_for_the_prack_before_it() -> None:
     """It must not overtake it: the PRACK's CSeq is lower."""
     call = call_with_updates(progress)
