@@ -55,6 +55,7 @@ from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
 from ims_as.settings import apply_settings
 from ims_as.sip.coupling import CouplingTable
+from ims_as.sip.grammar import format_host
 from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
@@ -163,9 +164,9 @@ class Application:
 
     def _build_context(self) -> CallContext:
         config = self.config
-        hosts = {host_of(config.identity), *(address.host.lower() for address in config.sip.listen)}
+        hosts = {host_of(config.identity), *(format_host(address.host).lower() for address in config.sip.listen)}
         if config.sip.advertise is not None:
-            hosts.add(config.sip.advertise.host.lower())
+            hosts.add(format_host(config.sip.advertise.host).lower())
         secret = config.sip.bypass_key
         key = secret.value.encode() if secret is not None else secrets.token_bytes(32)
         user_agent = UserAgent(
@@ -247,7 +248,7 @@ class Application:
         call_id = sip_call_id_of(event.data)
         record = self.context.directory.find(call_id) if call_id is not None else None
         if record is not None:
-            host, port = event.flow.remote[:2]
+            host, port = format_host(event.flow.remote[0]), event.flow.remote[1]
             record.trace.add_message(event.direction, f"{host}:{port}", event.data, at=event.at)
 
     def _on_load(self, wait_s: float, now: float) -> None:

@@ -25,6 +25,7 @@ from ims_as.isc.b2bua_headers import unsupported_tags
 from ims_as.isc.charging import read_charging_vector_untrusted
 from ims_as.isc.routing import IscRoute, split_route
 from ims_as.isc.served_user import determine_served_user
+from ims_as.sip.grammar import format_host
 from ims_as.sip.invite_session import InviteSession
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.option_tags import KNOWN_TO_SESSIONS
@@ -163,7 +164,7 @@ class Dispatcher:
             trace=context.traces.start(call_id, request.call_id),
         )
         # the trail begins with the INVITE; it came before the record that the endpoint's own events go to
-        host, port = transaction.flow.remote[:2]
+        host, port = format_host(transaction.flow.remote[0]), transaction.flow.remote[1]
         record.trace.add_message("in", f"{host}:{port}", request.to_bytes(), at=record.received_at)
         charging = read_charging_vector_untrusted(request)
         if charging is not None:

@@ -53,7 +53,8 @@ def core_route(call: AgentCall) -> str | None:
         uri = call.route.rest[0].split("<", 1)[-1].split(">", 1)[0]
         hostport = uri.split(":", 1)[-1].split(";", 1)[0].rsplit("@", 1)[-1]
         transport = re.search(r";transport=\w+", uri)
-        return f"<sip:{hostport}{transport.group(0) if transport else ''};lr>"
+        scheme = "sips" if uri[:5].lower() == "sips:" else "sip"
+        return f"<{scheme}:{hostport}{transport.group(0) if transport else ''};lr>"
     if call.profile.scscf_name:
         return f"<{call.profile.scscf_name};lr>"
     return None

@@ -1,7 +1,7 @@
 """A small world around one real server: a core that is caller, S-CSCF and phone in one, and a scripted engine.
 
 The server is ``Application`` in the test's own loop with its real media worker process; everything speaks on loopback,
-each world on a network of its own (127.P.N.x), so that tests do not meet.
+each world on a network of its own (127.P.N.x), so that tests do not meet. SIP goes over any transport (`Signalling`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.server import ServerConnection, serve
 
 from ims_as.app import Application
-from ims_as.config import load_config
+from ims_as.config import HostPort, load_config
 from ims_as.sip.invite_session import InviteSession, Rejected, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.timers import TimerConfig
@@ -29,8 +29,10 @@ from ims_as.sip.transaction import ResponseReceived, ServerTransaction
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.address import ListenAddress
 from ims_as.transport.endpoint import Endpoint
+from ims_as.transport.tls import TlsOptions
+from tests.support.certificates import Authority
 
-__all__ = ["ALICE", "BOB", "IDENTITY", "Engine", "Leg", "RtpSocket", "World", "until", "world"]
+__all__ = ["ALICE", "BOB", "IDENTITY", "Engine", "Leg", "RtpSocket", "Signalling", "World", "until", "world"]
 
 ALICE, BOB = "sip:alice@ims.example.net", "sip:bob@ims.example.net"
 SUPPORTED = ("100rel", "timer", "199", "replaces", "norefersub")
@@ -114,6 +116,41 @@ class RtpSocket:
 
     def close(self) -> None:
         self.socket.close()
+
+
+@attrs.frozen
+class Signalling:
+    """How core and server speak SIP. With ``tls`` nothing else is listened on."""
+
+    transport: str = "udp"
+    ipv6: bool = False
+    """All on ``::1``; media stay on IPv4."""
+    authority: Authority | None = None
+    """For ``tls``."""
+
+    def listen(self, host: str, port: int) -> list[ListenAddress]:
+        transports = ("tls",) if self.transport == "tls" else ("udp", "tcp")
+        return [ListenAddress(transport, host, port) for transport in transports]
+
+    def options(self, name: str, host: str) -> TlsOptions | None:
+        return None if self.authority is None else self.authority.options(name, dns=[name], addresses=[host])
+
+    @property
+    def param(self) -> str:
+        """Of URIs."""
+        return "" if self.transport == "udp" else f";transport={self.transport}"
+
+
+def _free_port(host: str) -> int:
+    """On UDP and TCP."""
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as stream,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as datagram,
+    ):
+        stream.bind((host, 0))
+        port: int = stream.getsockname()[1]
+        datagram.bind((host, port))
+        return port
 
 
 @attrs.define(eq=False)
@@ -212,20 +249,30 @@ class Engine:
         self._scope.cancel()
 
 
+DEFAULT_SIGNALLING = Signalling()
+
+
 class World:
     """See the module."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, sip: Signalling = DEFAULT_SIGNALLING) -> None:
         self.prefix = prefix
+        self.sip = sip
         self.engine = Engine(f"{prefix}.40")
         self.caller_rtp = RtpSocket(f"{prefix}.41")
         self.phone_rtp = RtpSocket(f"{prefix}.42")
         self.core_address = f"{prefix}.20"
         self.as_address = f"{prefix}.30"
         self.app: Application
+        core, server = ((each, 5060) for each in (self.core_address, self.as_address))
+        if sip.ipv6:
+            core, server = (("::1", _free_port("::1")) for _ in range(2))
+        self.core_sip, self.as_sip = HostPort(*core), HostPort(*server)
+        """Where they listen for SIP."""
         self.core = Endpoint(
-            listen=[ListenAddress("udp", self.core_address, 5060), ListenAddress("tcp", self.core_address, 5060)],
-            hosts={"ai-as.ims.example.net": (self.as_address, 5060)},
+            listen=sip.listen(*core),
+            tls=sip.options("core.ims.example.net", core[0]),
+            hosts={"ai-as.ims.example.net": server},
         )
         self.agent = UserAgent(
             self.core,
@@ -242,12 +289,19 @@ class World:
 
     @property
     def odi(self) -> str:
-        return f"<sip:odi_x1y2@{self.core_address}:5060;lr;s=2;h=0>"
+        return f"<sip:odi_x1y2@{self.core_sip}{self.sip.param};lr;s=2;h=0>"
 
     def config(self, *overrides: str) -> list[str]:
+        tls = self.sip.options("ai-as.ims.example.net", self.as_sip.host)
+        security = []
+        if tls is not None:
+            files = {"certificate": str(tls.certificate), "key": {"file": str(tls.key_file)}, "ca": str(tls.ca)}
+            security = [f"sip.tls={json.dumps(files)}"]
         return [
             f"identity={IDENTITY}",
-            f'sip.listen=["udp:{self.as_address}:5060","tcp:{self.as_address}:5060"]',
+            "sip.listen=" + json.dumps([str(each) for each in self.sip.listen(*self.as_sip)]),
+            'sip.trusted_peers=["127.0.0.0/8","::1/128"]',
+            *security,
             f"media.address={self.as_address}",
             "media.ports=20000-20999",
             f"api.listen={self.as_address}:8080",
@@ -262,10 +316,10 @@ class World:
         body: bytes | None = None,
         headers: Sequence[tuple[str, str]] = (),
         odi: bool = True,
-        transport: str = "udp",
+        transport: str | None = None,
     ) -> Leg:
         """An INVITE over ISC, as an S-CSCF sends it."""
-        route = [f"<{IDENTITY};lr;transport={transport}>", *([self.odi] if odi else [])]
+        route = [f"<{IDENTITY};lr;transport={transport or self.sip.transport}>", *([self.odi] if odi else [])]
         extra = [
             ("P-Served-User", f"<{to}>;sescase=term;regstate=reg"),
             ("P-Asserted-Identity", f"<{ALICE}>"),
@@ -282,7 +336,7 @@ class World:
 
     async def request(self, method: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b"") -> Response:
         """A request outside of dialogs to the server; its final response."""
-        uri = f"sip:{self.as_address}:5060"
+        uri = f"sip:{self.as_sip}{self.sip.param}"
         items = [("Max-Forwards", "70"), ("From", f"<{ALICE}>;tag={self.core.new_tag()}"), ("To", f"<{BOB}>")]
         items += [("Call-ID", self.core.new_call_id()), ("CSeq", f"1 {method}"), *headers]
         done: list[Response] = []
@@ -375,6 +429,7 @@ async def world(
     engine: bool = True,
     timers: TimerConfig | None = None,
     make: Callable[[World], Sequence[str]] = lambda _: (),
+    sip: Signalling = DEFAULT_SIGNALLING,
 ) -> AsyncIterator[World]:
     """A running world; at its end nothing of any call may be left.
 
@@ -382,7 +437,7 @@ async def world(
         timers: of the server's SIP.
         make: further overrides that need the world's addresses.
     """
-    here = World(f"127.{20 + os.getpid() % 200}.{next(_networks)}")
+    here = World(f"127.{20 + os.getpid() % 200}.{next(_networks)}", sip)
     async with trio.open_nursery() as nursery:
         here.tasks = nursery
         if engine:
