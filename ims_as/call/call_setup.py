@@ -15,7 +15,7 @@ from ims_as.call.give_back import pass_on, refuse, unable
 from ims_as.call.profile import load_profile
 from ims_as.call.routing import find_rule
 from ims_as.media_client import MediaError
-from ims_as.sip.body import sdp_of
+from ims_as.sip.body import foreign_type, sdp_of
 from ims_as.sip.errors import SdpError
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class CallSetup:
             return False
         if (headers := call.context.user_agent.interval_refusal(call.request)) is not None:
             refuse(call, 422, "session-interval", headers)
+            return False
+        if (kind := foreign_type(call.request)) is not None:
+            unable(call, "body", f"a body of type {kind}", 500)
             return False
         self._choose_agent()
         assert call.agent is not None

@@ -11,7 +11,7 @@ import attrs
 
 from ims_as.sip.message import Message
 
-__all__ = ["MAX_PARTS", "SDP_TYPE", "BodyPart", "read_parts_untrusted", "sdp_of"]
+__all__ = ["MAX_PARTS", "SDP_TYPE", "BodyPart", "foreign_type", "read_parts_untrusted", "sdp_of"]
 
 MAX_PARTS: Final = 8
 """A third-party REGISTER has three at most; an INVITE with SDP, location and user data has three as well."""
@@ -48,6 +48,17 @@ def sdp_of(message: Message) -> bytes:
         if part.content_type == SDP_TYPE and part.disposition in ("", "session"):
             return part.body
     return b""
+
+
+def foreign_type(message: Message) -> str | None:
+    """The type of a body that is no session description and yet must be understood (415 in RFC 3261 §8.2.3).
+
+    None: there is no body, it has a description, or it may be left unread (``handling=optional``, RFC 5621 §8).
+    """
+    if not message.body or sdp_of(message):
+        return None
+    disposition = (message.headers.get("Content-Disposition") or "").replace(" ", "").lower()
+    return None if "handling=optional" in disposition else message.content_type or "unknown"
 
 
 def read_parts_untrusted(message: Message) -> tuple[BodyPart, ...]:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ims_as.sip.body import MAX_PARTS, BodyPart, read_parts_untrusted
+from ims_as.sip.body import MAX_PARTS, BodyPart, foreign_type, read_parts_untrusted
+from ims_as.sip.message import Request
 from tests.ims_as.isc_messages import build_request
 
 
@@ -60,3 +61,16 @@ PIECES = st.sampled_from([b"--b", b"--", b"\r\n", b"Content-Type:", b"a/b", b":"
 @given(st.lists(PIECES, max_size=30))
 def test_nothing_raises(pieces: list[bytes]) -> None:
     read("multipart/mixed;boundary=b", b"".join(pieces))
+
+
+def test_a_body_that_must_be_understood_and_is_not():
+    def of(content_type: str, body: bytes, *headers: tuple[str, str]) -> str | None:
+        return foreign_type(Request("INVITE", "sip:x", [("Content-Type", content_type), *headers], body))
+
+    assert of("application/unknown", b"x") == "application/unknown"
+    assert of("application/unknown", b"x", ("Content-Disposition", "render; handling=required")) is not None
+    assert of("application/unknown", b"x", ("Content-Disposition", "render;  handling = Optional")) is None
+    assert of("application/sdp", b"v=0") is None
+    assert of("application/unknown", b"") is None
+    assert of("multipart/mixed;boundary=b", b"--b\r\nContent-Type: a/b\r\n\r\nx\r\n--b--") == "multipart/mixed"
+    assert of("multipart/mixed;boundary=b", b"--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b--") is None
