@@ -7,11 +7,11 @@ be served.
 Stop, on SIGTERM or SIGINT:
 
 1. admission closes: new INVITEs and OPTIONS get 503, in-dialog requests go on;
-2. calls are given ``DRAIN_S`` to end, then ended with a BYE;
+2. calls are given ``limits.drain_s`` to end, then ended with a BYE (``POST /drain`` does these two and goes on);
 3. subscriptions to registrations end (at most ``UNSUBSCRIBE_DEADLINE_S``), DPR to the Diameter peers;
 4. listeners, API and workers are cancelled; the CDR writer flushes as it ends.
 
-A second signal skips to 3.
+A second signal skips to 3.  SIGHUP reads the configuration again (``reloading.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import gc
 import re
 import secrets
 import signal
-from ipaddress import ip_address
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import trio
@@ -42,17 +43,17 @@ from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.charging.cdr import CdrWriter
 from ims_as.config import Config
+from ims_as.config_reload import ReloadOutcome
 from ims_as.defence.gate import AdmissionGate
 from ims_as.defence.overload import LoadMonitor
 from ims_as.isc.header_policy import HeaderPolicy
-from ims_as.isc.peer_presets import PRESETS
-from ims_as.isc.peer_rules import PeerRules
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
+from ims_as.reloading import ConfigSource, Reloader
 from ims_as.settings import apply_settings
 from ims_as.sip.coupling import CouplingTable
 from ims_as.sip.grammar import format_host
@@ -65,8 +66,8 @@ from ims_as.transport.resolver import NameServers
 
 __all__ = ["Application", "serve"]
 
-DRAIN_S = 20.0
-"""Well inside Kubernetes' default grace period of 30 s."""
+END_CALLS_S = 2.0
+"""For the answers to our BYEs."""
 DPR_DEADLINE_S = 1.0
 UNSUBSCRIBE_DEADLINE_S = 2.0
 MAX_TRUST_CACHE = 10_000
@@ -78,8 +79,10 @@ GC_THRESHOLD = 20_000
 class Application:
     """One running server; it is its own API state.  ``run`` returns when it has stopped."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, source: ConfigSource | None = None) -> None:
+        """``source`` reads the configuration again; without it there is no reload."""
         self.config = config
+        self._reloader = Reloader(self, source)
         self.metrics = Metrics()
         self.log = OperatorLog(config.log, on_event=lambda entry: self.metrics.operator_events.labels(entry).inc())
         self.cdr = CdrWriter(
@@ -91,6 +94,7 @@ class Application:
             log=self.log,
         )
         self._trust: dict[str, bool] = {}
+        self._trusted = config.sip.trusted_peers
         self.endpoint = Endpoint(
             listen=config.sip.listen,
             advertise=config.sip.advertise,
@@ -121,7 +125,7 @@ class Application:
             on_refusals=lambda reason, count: self.log.event("ADMISSION_REJECTED", reason=reason, count=count),
             retry_after_s=config.limits.retry_after_s,
         )
-        apply_settings(self.context, self.gate, config)
+        apply_settings(self, config)
         self.endpoint.gate = self.gate
         self._bridge = MetricsBridge(
             self.metrics,
@@ -136,6 +140,8 @@ class Application:
         self.metrics.before_scrape(self._bridge.refresh)
         self._stop = trio.Event()
         self._stop_now = trio.Event()
+        self._parts: trio.Nursery | None = None
+        self._drain_until: float | None = None
 
     # ---------------------------------------------------------------- parts
 
@@ -179,9 +185,7 @@ class Application:
             session_timer=config.sip.session_timer.options(),
         )
         proxy = StatefulProxy(self.endpoint, hides_503=True)
-        router = RecordRouter(self.endpoint, proxy, key)
-        if config.sip.record_route:
-            proxy.record_route = router.values
+        self.record_router = router = RecordRouter(self.endpoint, proxy, key)
         couplings = CouplingTable(self.endpoint)
         user_agent.passthrough = lambda request, transaction: (
             couplings.receive_request(request, transaction) or router.forward_in_dialog(request, transaction)
@@ -224,8 +228,6 @@ class Application:
                 own_ioi=context.headers.own_ioi,
                 wall=context.wall,
             )
-        if config.sip.peers:
-            self.endpoint.normaliser = PeerRules(config.sip.peers, presets=PRESETS, supported=user_agent.supported)
         self.dispatcher = Dispatcher(context)
         self.placer = CallPlacer(context, self.dispatcher.start)
         self.endpoint.user = user_agent
@@ -233,11 +235,17 @@ class Application:
 
     # ---------------------------------------------------------------- hooks
 
+    def trust(self, networks: Sequence[IPv4Network | IPv6Network]) -> None:
+        """Who may speak to us from now on; connections that others have are cut."""
+        self._trusted = tuple(networks)
+        self._trust.clear()
+        self.endpoint.forget_trust()
+
     def _is_trusted(self, address: str) -> bool:
         known = self._trust.get(address)
         if known is None:
             ip = ip_address(address)
-            known = any(ip in network for network in self.config.sip.trusted_peers)
+            known = any(ip in network for network in self._trusted)
             if len(self._trust) >= MAX_TRUST_CACHE:
                 self._trust.clear()
             self._trust[address] = known
@@ -268,13 +276,13 @@ class Application:
 
     async def run(self, *, task_status: trio.TaskStatus[Application] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as parts:
+            self._parts = parts
             await parts.start(self.cdr.run)
             await parts.start(self.media.run)
             if self.node is not None and self.sh is not None:
                 await parts.start(self.node.run)
                 parts.start_soon(self.sh.run)
-            urls = frozenset(engine.url for agent in self.config.agents.values() for engine in agent.engines)
-            await parts.start(keep_probing, self.context.engines, urls)
+            await parts.start(keep_probing, self.context.engines, self._engine_urls)
             token = self.config.api.token
             api = build_api(self, self.log, token=token.value if token is not None else None)
             await parts.start(serve_api, api, self.config.api.listen)
@@ -301,11 +309,15 @@ class Application:
         self._stop.set()
 
     async def _watch_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                self.stop()
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for each in signals:
+                if each == signal.SIGHUP:
+                    await self.reload()
+                else:
+                    self.stop()
 
     async def _quiesce(self) -> None:
+        self.log.event("SERVER_STOPPING")
         await self._end_calls()
         reg_events = self.context.reg_events
         if reg_events is not None:
@@ -314,16 +326,26 @@ class Application:
             with trio.move_on_after(UNSUBSCRIBE_DEADLINE_S):
                 await ended.wait()
 
-    async def _end_calls(self) -> None:
-        self.log.event("SERVER_STOPPING")
+    def _engine_urls(self) -> frozenset[str]:
+        return frozenset(engine.url for agent in self.config.agents.values() for engine in agent.engines)
+
+    def _close_admission(self) -> float:
+        """Until when calls that are up may go on; the first who asks sets it."""
         self.context.admission.draining = True
-        with trio.move_on_after(DRAIN_S):
+        if self._drain_until is None:
+            self._drain_until = trio.current_time() + self.config.limits.drain_s
+        return self._drain_until
+
+    async def _end_calls(self) -> None:
+        """No new calls; those that are up may end by themselves for a while."""
+        with trio.CancelScope(deadline=self._close_admission()):
             await self._until_idle()
-            return
         for call in list(self.context.calls):
             call.shut_down("shutdown")
-        with trio.move_on_after(2.0):
+        with trio.move_on_after(END_CALLS_S):
             await self._until_idle()
+        if not self.context.calls:
+            self.log.event("DRAIN_DONE")
 
     async def _until_idle(self) -> None:
         while self.context.calls and not self._stop_now.is_set():
@@ -358,9 +380,16 @@ class Application:
         return self.placer.hang_up(call_id)
 
     async def drain(self) -> None:
-        """No new calls from now on (``POST /drain``)."""
-        self.context.admission.draining = True
-        self.log.event("DRAIN_STARTED")
+        """No new calls from now on, and the old ones end (``POST /drain``); returns at once."""
+        if self._drain_until is None and self._parts is not None:
+            self.log.event("DRAIN_STARTED")
+            self._close_admission()
+            self._parts.start_soon(self._end_calls)
+            await trio.lowlevel.checkpoint()
+
+    async def reload(self) -> ReloadOutcome:
+        """Reads the configuration again and applies what can be applied (SIGHUP, ``POST /reload``)."""
+        return await self._reloader.reload()
 
 
 def sip_call_id_of(message: bytes) -> str | None:
@@ -372,9 +401,9 @@ def sip_call_id_of(message: bytes) -> str | None:
     return match[1].decode("utf-8", "replace").strip() if match is not None else None
 
 
-async def serve(config: Config) -> None:
-    """Runs the server until it is told to stop by a signal."""
-    application = Application(config)
+async def serve(config: Config, source: ConfigSource | None = None) -> None:
+    """Runs the server until it is told to stop by a signal; ``source`` reads the configuration again on SIGHUP."""
+    application = Application(config, source)
     # what start-up made stays for ever, and a call makes hundreds of objects: by default the collector would walk all
     # of the first for every few of the second (measured: a third of the CPU of a call)
     gc.collect()

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import click
 
 from ims_as.cli_options import EXIT_PROBLEM, fail, load_or_exit, with_config
+from ims_as.config import Config, Problem, read_config
 from ims_as.config_schema import build_schema, render_config
 from ims_as.dial_commands import dial_command
 from ims_as.errors import ImsAsError
@@ -79,15 +80,18 @@ def main() -> None:
 @main.command()
 @with_config
 def run(path: str | None, overrides: tuple[str, ...]) -> None:
-    """Run the server until SIGTERM or SIGINT."""
+    """Run the server until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
     config = load_or_exit(path, overrides)
     import trio
 
     from ims_as.app import serve
 
+    def read_again() -> tuple[Config, list[Problem]]:
+        return read_config(path, overrides=overrides)
+
     failures: list[BaseException] = []
     try:
-        trio.run(serve, config)
+        trio.run(serve, config, read_again)
     except* (ImsAsError, OSError) as group:
         # what an operator can mend (an address in use, a folder without permission) needs no traceback
         failures.extend(_leaves(group))

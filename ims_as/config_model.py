@@ -270,6 +270,9 @@ class LimitsConfig:
     """Milliseconds for which work may wait before calls are refused so that the rest is served in time; 0: no limit."""
     options_in_overload: bool = True
     """Whether OPTIONS is still answered 200 while calls are refused for load; drain and full always give 503."""
+    drain_s: int = _bounded(20, 0, 86400)
+    """Seconds that calls may go on for after SIGTERM or ``POST /drain``; then they are ended.  Keep it below the time
+    that your supervisor waits (30 s in Kubernetes)."""
     retry_after_s: int = _bounded(2, 1, 3600)
     """Seconds for which a sender is asked to leave us alone when a call is refused for overload or drain."""
 

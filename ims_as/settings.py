@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from ims_as.call.context import CallContext
+from typing import TYPE_CHECKING
+
 from ims_as.config import Config
-from ims_as.defence.gate import AdmissionGate
 from ims_as.defence.policy_build import build_destination_policy, build_incoming_policy
+from ims_as.isc.peer_presets import PRESETS
+from ims_as.isc.peer_rules import PeerRules
+from ims_as.transport.resolver import NameServers
+
+if TYPE_CHECKING:
+    from ims_as.app import Application
 
 __all__ = ["apply_settings"]
 
 
-def apply_settings(context: CallContext, gate: AdmissionGate, config: Config) -> None:
-    """From now on; calls that are up keep what they began with."""
-    limits, policy = config.limits, config.policy
-    context.config = config
+def apply_settings(application: Application, config: Config) -> None:
+    """From now on; calls that are up keep what they began with. Raises nothing for a configuration that was checked."""
+    context, gate, endpoint = application.context, application.gate, application.endpoint
+    application.config = context.config = config
+    limits, policy, sip = config.limits, config.policy, config.sip
     context.admission.change(limits.calls, limits.calls_per_second)
     context.admission.load.target_s = limits.latency_target_ms / 1000
     gate.retry_after_s = limits.retry_after_s
@@ -23,3 +30,9 @@ def apply_settings(context: CallContext, gate: AdmissionGate, config: Config) ->
     context.outbound_limits.change(
         policy.limits.per_agent_at_once, policy.limits.per_agent_per_hour, policy.limits.per_caller_per_hour
     )
+    application.trust(sip.trusted_peers)
+    endpoint.name_hosts(sip.hosts, NameServers(sip.dns.servers, sip.dns.timeout_ms / 1000))
+    rules = PeerRules(sip.peers, presets=PRESETS, supported=context.user_agent.supported) if sip.peers else None
+    endpoint.normaliser = rules
+    context.proxy.record_route = application.record_router.values if sip.record_route else None
+    application.log.change_level(config.log.level)

@@ -10,7 +10,9 @@ GET /registrations      Registered users as the S-CSCF told, newest first; ``?li
 GET /registrations/{u}  One user by public identity (a ``sip:`` or ``tel:`` URI), or by one of the same implicit set.
 POST /calls             An agent calls somebody: 201 with the call's id and Location; ``docs/outbound.md``.
 DELETE /calls/{id}      Hangs a call up: 202; what became of it is in ``GET /calls/{id}``.
-POST /drain             No new calls from now on; 202 at once.
+POST /drain             No new calls from now on, the old ones end within ``limits.drain_s``; 202 at once.
+POST /reload            Reads the configuration again: 200 with what was applied and what waits for a restart, 422 with
+                        the problems when nothing was.
 ======================= ============================================================================================
 
 What changes something (POST, DELETE) needs ``Authorization: Bearer`` with the token of ``api.token``; where none is
@@ -37,6 +39,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ims_as.call.order import OrderError
+from ims_as.config_reload import ReloadOutcome
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 
@@ -88,6 +91,10 @@ class ApiState(Protocol):
 
     async def drain(self) -> None:
         """Starts draining; returns at once."""
+        ...
+
+    async def reload(self) -> ReloadOutcome:
+        """Reads the configuration again."""
         ...
 
 
@@ -252,6 +259,11 @@ def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | N
         await state.drain()
         return _json({"status": "draining"}, 202)
 
+    async def reload(request: Request) -> Response:
+        _check_writer(request, token)
+        outcome = await state.reload()
+        return _json(outcome.as_dict(), 422 if outcome.outcome == "rejected" else 200)
+
     def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
         return Route(path, endpoint, methods=[method])
 
@@ -274,6 +286,7 @@ def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | N
             route("/registrations/{impu:path}", registration),
             route("/calls/{call_id:path}", hang_up, "DELETE"),
             route("/drain", drain, "POST"),
+            route("/reload", reload, "POST"),
         ],
         middleware=[Middleware(_Guard, metrics=state.metrics, log=log)],
         exception_handlers={HTTPException: http_error},

@@ -6,6 +6,7 @@ that is not known to be up is tried with a bare TCP connection, which costs no s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import trio
@@ -36,14 +37,17 @@ async def probe(url: str) -> str | None:
 
 
 async def keep_probing(
-    health: EngineHealth, urls: frozenset[str], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    health: EngineHealth,
+    urls: Callable[[], frozenset[str]],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Probes each engine at start, then those that are down each round and the others now and then.
 
     An engine that accepts and then hangs is left to the trials of calls (``EngineHealth.may_try``)."""
     round_number = 0
     while True:
-        for url in sorted(urls):
+        for url in sorted(urls()):
             state = health.state(url)
             if state is EngineState.OPEN or (state is EngineState.UP and round_number % PROBE_UP_EVERY):
                 continue

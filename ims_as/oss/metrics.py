@@ -188,6 +188,7 @@ class Metrics:
             "guard_errors", "Unforeseen errors that cost one message or one call, by place.", "where"
         )
         self.api_requests = self._counters("api_requests", "HTTP requests to the API, by status.", "status")
+        self.config_reloads = self._counters("config_reloads", "Reloads of the configuration, by outcome.", "outcome")
         self.operator_events = self._counters("operator_events", "Entries of the operator log, by id.", "id")
 
     # --- use --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import attrs
 import structlog
 
-from ims_as.config import LogConfig, LogFormat
+from ims_as.config import LogConfig, LogFormat, LogLevel
 
 __all__ = [
     "CATALOGUE",
@@ -100,6 +100,30 @@ CATALOGUE: Mapping[str, Entry] = _catalogue(
         "A value that works, but seldom as meant; `problem` names it.",
         "None for now.",
         "Correct it, or leave it if it is meant so.",
+    ),
+    Entry(
+        "CONFIG_RELOADED",
+        _I,
+        "The configuration was read again",
+        "SIGHUP or POST /reload.",
+        "The keys in `applied` have their new values for new calls.",
+        _NONE,
+    ),
+    Entry(
+        "CONFIG_REJECTED",
+        _E,
+        "The configuration could not be read again",
+        "What is wrong is in `problems`.",
+        "Nothing has changed: the server goes on with the former configuration.",
+        "Correct the file, try it with `ims-as config check`, send SIGHUP again.",
+    ),
+    Entry(
+        "CONFIG_NEEDS_RESTART",
+        _W,
+        "Some keys wait for a restart",
+        "They differ in the file, but belong to parts that are made at the start.",
+        "They keep their former values.",
+        "Restart when it suits: drain first.",
     ),
     Entry(
         "LISTEN_FAILED",
@@ -360,15 +384,21 @@ class OperatorLog:
         self._on_event = on_event
         self._sink = _Sink(stream)
         self._windows: dict[str, tuple[float, int]] = {}
-        self._level = getattr(logging, config.level.name)
+        self._level = 0
         processors: list[Any] = [structlog.contextvars.merge_contextvars, self._stamp, _bounded]
         if config.format is LogFormat.JSON:
             processors.append(structlog.processors.JSONRenderer())
         else:
             processors += [_printable, structlog.dev.ConsoleRenderer(colors=False, pad_event_to=40)]
+        self._processors = processors
+        self.change_level(config.level)
+
+    def change_level(self, level: LogLevel) -> None:
+        """The least severity that is written from now on."""
+        self._level = getattr(logging, level.name)
         self._logger = structlog.wrap_logger(
             self._sink,
-            processors=processors,
+            processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(self._level),
             cache_logger_on_first_use=True,
         )

@@ -147,6 +147,10 @@ class EndpointCore(Sender):
             answer = self._known_hosts[host] = self._is_trusted(host)
         return answer
 
+    def forget_trust(self) -> None:
+        """The allow-list has changed: ask it anew."""
+        self._known_hosts.clear()
+
     def receive_datagram_untrusted(self, data: bytes, flow: Flow) -> None:
         """One datagram. Never raises: see the module's docstring."""
         try:

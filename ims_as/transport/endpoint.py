@@ -152,6 +152,15 @@ class Endpoint(EndpointCore):
         if self._tls is not None:
             self._tls.reload()
 
+    def forget_trust(self) -> None:
+        """The allow-list has changed: ask it anew, and cut the connections of those who are not on it any more."""
+        super().forget_trust()
+        self._streams.close_untrusted()
+
+    def name_hosts(self, hosts: Mapping[str, tuple[str, int]], dns: NameServers) -> None:
+        """Other static names and name servers from now on; look-ups under way end with the former ones."""
+        self._resolver = Resolver(hosts, dns)
+
     def oldest_wait_s(self) -> float:
         """How long the oldest datagram that was not read yet has been here, seconds."""
         return max((listener.oldest_wait_s() for listener in self._udp.values()), default=0.0)

@@ -178,6 +178,12 @@ class StreamTransport:
         self._nursery.start_soon(connection.run)
         return connection
 
+    def close_untrusted(self) -> None:
+        """Cut the connections of peers that are no longer trusted; ours to others stay."""
+        for connection in list(self._connections.values()):
+            if not connection.is_ours and not self.user.is_trusted(connection.flow.remote[0]):
+                connection.close("no longer trusted")
+
     def forget(self, connection: Connection, reason: str) -> None:
         """For the connection itself: it has ended."""
         flow = connection.flow

@@ -19,6 +19,7 @@ from ims_as.api import server as server_module
 from ims_as.api.app import MAX_BODY_BYTES, build_api
 from ims_as.api.server import MAX_CONNECTIONS, serve_api
 from ims_as.call.order import OrderError
+from ims_as.config_reload import ReloadOutcome
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 
@@ -34,6 +35,7 @@ class FakeState:
     orders: list[tuple[object, str | None]] = attrs.Factory(list)
     refusal: OrderError | None = None
     drained: int = 0
+    reloads: ReloadOutcome = attrs.Factory(lambda: ReloadOutcome("unchanged"))
     failure: Exception | None = None
     blocked: bool = False
 
@@ -68,6 +70,9 @@ class FakeState:
         if self.blocked:
             await trio.sleep_forever()
         self.drained += 1
+
+    async def reload(self) -> ReloadOutcome:
+        return self.reloads
 
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"ims_as_{name}_total", labels) or 0.0
@@ -153,6 +158,22 @@ def test_one_call_by_any_id() -> None:
     assert get(state, "/calls/a/b@c").status_code == 200
     response = get(state, "/calls/none")
     assert (response.status_code, response.json()) == (404, {"error": "no such call"})
+
+
+def test_reload() -> None:
+    state = FakeState(reloads=ReloadOutcome("applied", ("limits.calls",), ("media.workers",)))
+    response = get(state, "/reload", "POST")
+    assert response.status_code == 200
+    assert response.json() == {
+        "outcome": "applied",
+        "applied": ["limits.calls"],
+        "needs_restart": ["media.workers"],
+        "problems": [],
+        "warnings": [],
+    }
+    state.reloads = ReloadOutcome("rejected", problems=("limits: nonsense",))
+    response = get(state, "/reload", "POST")
+    assert (response.status_code, response.json()["problems"]) == (422, ["limits: nonsense"])
 
 
 def test_drain() -> None:

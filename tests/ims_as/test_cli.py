@@ -22,6 +22,7 @@ from ims_as import call_tool, cli
 from ims_as.cli import main, render_call
 from ims_as.config import Config
 from ims_as.errors import ImsAsError
+from ims_as.reloading import ConfigSource
 
 
 @pytest.fixture(autouse=True)
@@ -99,19 +100,21 @@ def fake_app(monkeypatch: pytest.MonkeyPatch, serve: Any) -> None:
 def test_run_serves_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Config] = []
 
-    async def serve(config: Config) -> None:
+    async def serve(config: Config, source: ConfigSource) -> None:
         served.append(config)
+        write(tmp_path, "limits: {calls: 5}")
+        served.append(source()[0])
 
     fake_app(monkeypatch, serve)
     assert ims_as("run", "-c", write(tmp_path, "limits: {calls: 4}")).exit_code == 0
-    assert served[0].limits.calls == 4
+    assert [config.limits.calls for config in served] == [4, 5]
 
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_run_tells_what_an_operator_can_mend_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool
 ) -> None:
-    async def serve(_: Config) -> None:
+    async def serve(_: Config, __: ConfigSource) -> None:
         error = OSError(98, "Address already in use")
         raise ExceptionGroup("", [ExceptionGroup("", [error])]) if nested else error
 
@@ -123,7 +126,7 @@ def test_run_tells_what_an_operator_can_mend_in_one_line(
 
 
 def test_run_does_not_hide_what_only_we_can_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def serve(_: Config) -> None:
+    async def serve(_: Config, __: ConfigSource) -> None:
         raise ZeroDivisionError
 
     fake_app(monkeypatch, serve)

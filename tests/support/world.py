@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.server import ServerConnection, serve
 
 from ims_as.app import Application
-from ims_as.config import HostPort, load_config
+from ims_as.config import Config, HostPort, Problem, read_config
 from ims_as.sip.invite_session import InviteSession, Rejected, SessionEvent
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.timers import TimerConfig
@@ -283,6 +283,8 @@ class World:
             supported=SUPPORTED,
         )
         self.core.user = self.agent
+        self.overrides: tuple[str, ...] = ()
+        """What a reload of the server reads besides the world's own."""
         self.phone: Callable[[Request, ServerTransaction], None] = self._not_expected
         self.arrived: list[Request] = []
         self.tasks: trio.Nursery
@@ -308,6 +310,9 @@ class World:
             "agents=" + json.dumps({"default": {"engines": [{"type": "websocket", "url": self.engine.url}]}}),
             *overrides,
         ]
+
+    def read_config(self) -> tuple[Config, list[Problem]]:
+        return read_config(None, overrides=self.config(*self.overrides), environ={})
 
     def call(
         self,
@@ -442,7 +447,8 @@ async def world(
         here.tasks = nursery
         if engine:
             await nursery.start(here.engine.run)
-        here.app = Application(load_config(None, overrides=here.config(*make(here), *overrides), environ={}))
+        here.overrides = (*make(here), *overrides)
+        here.app = Application(here.read_config()[0], here.read_config)
         if timers is not None:
             here.app.endpoint._layer.timers = timers
         await nursery.start(here.app.run)

@@ -24,7 +24,7 @@ def test_the_first_round_is_done_before_it_counts_as_started():
         down = "ws://127.0.61.3:9/"
         health = EngineHealth()
         async with trio.open_nursery() as nursery:
-            await nursery.start(keep_probing, health, frozenset({up, down}))
+            await nursery.start(keep_probing, health, lambda: frozenset({up, down}))
             assert health.state(up) is EngineState.UP
             assert health.state(down) is EngineState.DOWN
             nursery.cancel_scope.cancel()
