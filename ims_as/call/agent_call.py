@@ -180,6 +180,9 @@ class AgentCall:
         except trio.WouldBlock:
             self.dropped_events += 1
             self.context.metrics.guard_errors.labels("inbox").inc()
+            if _is_last(source, event):  # nothing else would end the call
+                self.end(Termination(Result.FAILED, "network", "flooded", None))
+                self._scope.cancel()
             return False
         except trio.ClosedResourceError:
             return False
@@ -413,7 +416,9 @@ class AgentCall:
         self._inbox_in.close()
         if self._transaction is not None:  # not answered by anybody: the caller must not hang
             self._refuse(self.take_transaction(), 500)
-        if self.session is not None and not self.session.is_terminated:
+        if self.session is not None and self.is_early:
+            self.session.reject(500)  # not the 480 of `bye`: that would reach the caller
+        elif self.session is not None and not self.session.is_terminated:
             self.session.bye()
         for former in self._former:
             former.bye()
@@ -426,6 +431,12 @@ class AgentCall:
         self.record.ended_at = self.context.wall()
         self.record.state = CallState.ENDED
         self.end(Termination(Result.FAILED, "ims-as", "no-reason", None))
+
+
+def _is_last(source: str, event: Any) -> bool:
+    """Whether nothing comes after it: the end of a dialog, or our own wish to end the call."""
+    inner = event[1] if source == "callee" else event
+    return source == "local" or isinstance(inner, Ended | Cancelled | Rejected)
 
 
 def _label(reason: str) -> str:

@@ -29,6 +29,7 @@ from ims_as.isc.served_user import ServedUser
 from ims_as.isc.session_case import SessionCase
 from ims_as.isc.session_id import SessionEnd
 from ims_as.media_client import MediaError
+from ims_as.sip.body import sdp_of
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import Answered, Provisional, Rejected, SessionEvent
 from ims_as.sip.message import Request, Response
@@ -180,15 +181,15 @@ class OutboundCall(AgentCall):
 
         The first answer counts if it came reliably (RFC 3261 §13.2.1); else the last, for it was only a preview.
         """
-        tag = response.to_tag or ""
+        tag, body = response.to_tag or "", sdp_of(response)
         known = self._early.get(tag)
-        if not response.body or tag in self._settled:
+        if not body or tag in self._settled:
             return known
         if known is None and len(self._early) >= MAX_EARLY_DIALOGS and response.status < 200:
             return None
         description = copy.deepcopy(self._offered)
         try:
-            description.take_answer_untrusted(response.body)
+            description.take_answer_untrusted(body)
         except SdpError as error:
             self.trace("decision", "ims-as", "ims-as", "the callee's answer cannot be used", str(error))
             return known if response.status < 200 else None

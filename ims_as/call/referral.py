@@ -126,12 +126,17 @@ class AgentMove(TransferAttempt):
     def _on_event(self, session: InviteSession, event: SessionEvent) -> None:
         if self._call.session is session:
             self._call.on_caller(session, event)
+        elif isinstance(event, RequestReceived):
+            return  # the session answers it
         else:
             self._call.post("callee", (self, event))
 
     async def receive_callee(self, event: SessionEvent) -> None:
         """An event of the leg to the target."""
         if not self.is_pending:
+            # it came while the answer was being taken: the target may have hung up already
+            if self._session is not None and self._call.session is self._session:
+                self._call.post("caller", event)
             return
         match event:
             case Provisional(response=response):

@@ -202,7 +202,10 @@ class EndpointCore(Sender):
 
     def receive_connection_lost(self, connection: int, reason: str) -> None:
         """A stream connection broke or could not be opened."""
-        self._layer.receive_connection_lost(connection, reason)
+        try:
+            self._layer.receive_connection_lost(connection, reason)
+        except Exception as error:  # a bug in what waits on a connection must not cost the others
+            self._note_guard_error(error, b"")
 
     def _is_refused(self, outline: Outline, flow: Flow) -> bool:
         """Refuse an INVITE whose lines are sound before it is looked into, or absorb the ACK of a refusal.
@@ -255,7 +258,8 @@ class EndpointCore(Sender):
 
     def _note_guard_error(self, error: Exception, data: bytes) -> None:
         self.counters.guard_errors[type(error).__name__] += 1
-        self.guard_samples.append(data)
+        if data:
+            self.guard_samples.append(data)
 
 
 def _bytes_of(message: Request | Response) -> bytes:

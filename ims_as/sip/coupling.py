@@ -257,6 +257,8 @@ class Coupling:
         self._respond(response, headers, pair.near.dialog.id.local_tag)
         if status >= 200:
             self._answer()
+            if self._given_up is not None:  # our CANCEL has crossed it
+                pair.hang_up(reason_header(self._given_up, "given up"), by="ims-as")
             return
         self._start_timer_c()
         self._user.progress(status)

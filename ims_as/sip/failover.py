@@ -92,7 +92,13 @@ class Failover:
         self._on_event(event)
 
     def _may_go_on(self, event: ClientEvent) -> bool:
-        if not self._others or self._current.is_cancelled or self._has_progressed:
+        if self._current.is_cancelled or self._has_progressed:
+            return False
+        if not isinstance(event, TransportFailure):
+            # another transport to the same place is for when this one does not work (RFC 3261 §18.1.1)
+            here = self._target.host, self._target.port
+            self._others = [other for other in self._others if (other.host, other.port) != here]
+        if not self._others:
             return False
         self._core.failed_targets.add(self._target, self._core.now())
         # a dialog is bound to the one that answered; only what was never sent may go another way

@@ -152,17 +152,17 @@ class Sender(ABC):
             if isinstance(flow, str):
                 transaction.receive_transport_error(flow)
                 return
-            try:
-                flow, message, others = self._write(request, flow, branch, others)
-            except LocalProtocolError:
-                self._layer.forget(transaction)
-                raise
+            flow, message, others = self._write(request, flow, branch, others)
             if others:
                 target = Destination(flow.transport, *flow.remote)
                 transaction.on_event = Failover(self, _without_via(request), transaction, target, others)
             self._layer.start_client(transaction, flow, message)
 
-        self._route(request, destination, start)
+        try:
+            self._route(request, destination, start)
+        except LocalProtocolError:
+            self._layer.forget(transaction)
+            raise
         return transaction
 
     def send_again(
@@ -254,7 +254,10 @@ class Sender(ABC):
                     why = str(error)
                     continue
                 if flow is not None:
-                    start(flow, targets[number + 1 :])
+                    try:
+                        start(flow, targets[number + 1 :])
+                    except LocalProtocolError as error:  # nobody waits to catch it any more
+                        start(str(error), ())
                     return
             start(why, ())
 

@@ -204,7 +204,10 @@ class Endpoint(EndpointCore):
                 self._timer_scope = scope
                 await trio.sleep_forever()
             self._timer_scope = None
-            self.handle_timers(trio.current_time())
+            try:
+                self.handle_timers(trio.current_time())
+            except Exception as error:  # it costs what the timer was for; the others go on
+                self._note_guard_error(error, b"")
 
     def _wake_timer_task(self, when: float) -> None:
         scope = self._timer_scope
@@ -245,7 +248,10 @@ class Endpoint(EndpointCore):
             answer = str(error)
         finally:
             self._n_look_ups -= 1
-        callback(answer)
+        try:
+            callback(answer)
+        except Exception as error:  # it costs the request that waited
+            self._note_guard_error(error, b"")
 
     def _listener(self, transport: str, host: str) -> tuple[str, int]:
         try:

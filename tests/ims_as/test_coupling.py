@@ -666,3 +666,15 @@ def test_responses_of_no_use() -> None:
     bridge.bob.respond(486)
     assert bridge.alice.responses()[-1].status == 486
     bridge.finish()
+
+
+def test_a_call_that_we_give_up_while_it_is_answered_is_hung_up() -> None:
+    bridge = Bridge()
+    bridge.call()
+    bridge.bob.respond(180)
+    bridge.couplings[0].hang_up(200, "operator")  # the CANCEL crosses the 200
+    bridge.bob.respond(200, body=ANSWER)
+    bridge.alice.ack(bridge.alice.dialog())
+    bridge.network.run(1)
+    assert bridge.network.messages(bridge.core).count("BYE") == 2
+    assert bridge.told == [("progress", 180), ("answered",), ("ended", "ims-as")]

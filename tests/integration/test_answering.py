@@ -495,3 +495,36 @@ def test_an_extension_required_in_the_dialog_is_420():
                 await caller.hang_up()
 
     trio.run(main)
+
+
+def test_a_bug_before_the_answer_is_a_5xx_for_the_core(monkeypatch: pytest.MonkeyPatch):
+    async def fail(*_: object) -> bool:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr("ims_as.call.answering.Answering._alert", fail)
+
+    async def main() -> None:
+        async with world() as here:
+            with RawCaller(here) as caller:
+                caller.invite(body=here.caller_rtp.offer())
+                refused = await caller.response()
+                assert refused.status == 500
+                caller.ack(refused)
+                assert (await record_of(here, caller))["reason"] == "internal-error"
+
+    trio.run(main)
+
+
+def test_a_flood_of_requests_does_not_hide_the_end_of_the_call():
+    async def main() -> None:
+        async with world() as here:
+            with RawCaller(here) as caller:
+                caller.invite(body=here.caller_rtp.offer())
+                caller.ack(await caller.response(status=200))
+                await here.engine.wait("start")
+                for _ in range(700):
+                    caller.request("INFO", body=b"Signal=1\r\n", content_type="application/dtmf-relay")
+                caller.request("BYE")
+                assert (await record_of(here, caller))["reason"] in ("bye", "flooded")
+
+    trio.run(main)

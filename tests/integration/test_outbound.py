@@ -466,3 +466,25 @@ def test_over_http(tmp_path: Path):
     secret = tmp_path / "token"
     secret.write_text("s3cret")
     run(test, f"api.token={{file: {secret}}}")
+
+
+def test_an_answer_among_other_parts():
+    async def test(out: Outbound) -> None:
+        here = out.here
+        parts = b"--b\r\nContent-Type: application/sdp\r\n\r\n" + here.phone_rtp.offer() + b"\r\n--b--\r\n"
+
+        def answer(request: Request, transaction: ServerTransaction) -> None:
+            contact = [("Contact", f"<sip:bob@{here.core_address}:5060>")]
+            response = build_response(
+                request, 200, headers=contact, body=parts, content_type="multipart/mixed;boundary=b"
+            )
+            here.core.send_response(transaction, response)
+
+        here.phone = answer
+        call_id = out.order()
+        await out.progress("trying")
+        await out.progress("answered")
+        assert here.app.hang_up(call_id)
+        assert (await out.ended(call_id))["result"] == "answered"
+
+    run(test)

@@ -10,7 +10,15 @@ import trio
 
 from ims_as.call import agent_call
 from ims_as.call.bypass import BYPASS_HEADER
-from ims_as.sip.invite_session import Answered, Ended, InviteSession, ReinviteReceived, RequestReceived, SessionEvent
+from ims_as.sip.invite_session import (
+    Acked,
+    Answered,
+    Ended,
+    InviteSession,
+    ReinviteReceived,
+    RequestReceived,
+    SessionEvent,
+)
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.refer import (
     ReferEvent,
@@ -426,8 +434,9 @@ def test_the_caller_is_asked_to_call_the_target():
                 assert receiver.referred_by is not None
                 assert receiver.referred_by.uri_text == BOB
                 receiver.notify(180)
+                assert await states(here, "ringing") == ["trying", "ringing"]
                 receiver.notify(200)
-                assert await states(here, "answered") == ["trying", "ringing", "answered"]
+                assert await states(here, "answered") == ["answered"]
                 assert (await leg.wait(Ended)).by == "remote"
                 await here.until_idle()
                 assert not carol.invites
@@ -501,5 +510,29 @@ def test_the_served_user_is_always_called_by_us():
             leg.session.accept_reinvite(here.caller_rtp.offer())
             await until(lambda: not here.ports_bound())
             leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_target_that_hangs_up_as_soon_as_it_has_answered_ends_the_call():
+    async def main() -> None:
+        async with world(ALLOW) as here:
+            with carol_of(here) as carol:
+
+                def answer_and_leave(request: Request, transaction: ServerTransaction) -> None:
+                    def on_event(session: InviteSession, event: SessionEvent) -> None:
+                        if isinstance(event, Acked):
+                            session.bye()
+
+                    session = here.agent.accept(request, transaction, on_event=on_event)
+                    session.answer(carol.rtp.offer())
+
+                leg = await talking(here)
+                here.phone = answer_and_leave
+                refer(leg)
+                await here.until_idle()
+                record = here.app.call(leg.session.request.call_id)
+                assert record is not None
+                assert record["termination"]["reason"] == "bye"
 
     trio.run(main)

@@ -254,3 +254,36 @@ def test_tokens_differ() -> None:
     assert len(set(tokens)) == 1000
     assert {len(token) for token in tokens} == {16}
     assert all(token == f"{int(token, 16):016x}" for token in tokens)
+
+
+def test_a_bug_in_a_timer_costs_that_timer_alone():
+    async def test() -> None:
+        endpoint = Endpoint(listen=listen("127.0.0.1", "udp"))
+        fired: list[int] = []
+
+        def fail() -> None:
+            raise RuntimeError("bug")
+
+        async with running(endpoint):
+            now = endpoint.now()
+            endpoint.call_at(now + 0.01, fail)
+            endpoint.call_at(now + 0.01, lambda: fired.append(1))
+            endpoint.call_at(now + 0.03, lambda: fired.append(2))
+            await until(lambda: len(fired) == 2)
+        assert endpoint.counters.guard_errors == {"RuntimeError": 1}
+
+    run(test)
+
+
+def test_a_request_that_cannot_be_written_fails_alone_after_its_look_up():
+    async def test() -> None:
+        endpoint = Endpoint(listen=listen("127.0.0.1", "udp"))
+        agent = RecordingAgent(endpoint)
+        async with running(endpoint):
+            session = agent.call("sip:bob@localhost", headers=[("Subject", "line\r\nend")])
+            await until(lambda: session.is_terminated)
+            assert agent.names(session) == ["Rejected"]
+            assert endpoint.stats.is_idle
+        assert not endpoint.counters.guard_errors
+
+    run(test)

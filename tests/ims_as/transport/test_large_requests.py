@@ -31,9 +31,14 @@ def message_of(size: int, number: int = 0) -> Request:
 
 
 def exchange(
-    size: int, *, ours: tuple[str, ...] = ("udp", "tcp"), theirs: tuple[str, ...] = ("udp", "tcp"), times: int = 1
+    size: int,
+    *,
+    ours: tuple[str, ...] = ("udp", "tcp"),
+    theirs: tuple[str, ...] = ("udp", "tcp"),
+    times: int = 1,
+    status: int = 200,
 ) -> list[tuple[str, int]]:
-    """Send it; (transport at the peer, size of the body there) of each that came, and all were answered 200."""
+    """Send it; (transport at the peer, size of the body there) of each that came, and all got that status."""
     seen: list[tuple[str, int]] = []
 
     async def main() -> None:
@@ -43,7 +48,7 @@ def exchange(
         def on_request(request: Request, transaction: ServerTransaction) -> None:
             assert request.via.transport == transaction.flow.transport
             seen.append((transaction.flow.transport, len(request.body)))
-            receiver.send_response(transaction, build_response(request, 200))
+            receiver.send_response(transaction, build_response(request, status))
 
         for endpoint, handler in ((sender, refuse), (receiver, on_request)):
             endpoint.user = UserAgent(endpoint, on_invite=handler, on_request=handler, user_agent="", allow="MESSAGE")
@@ -51,7 +56,7 @@ def exchange(
             await nursery.start(sender.run)
             await nursery.start(receiver.run)
             for number in range(times):
-                assert await ask(sender, message_of(size, number)) == 200
+                assert await ask(sender, message_of(size, number)) == status
             nursery.cancel_scope.cancel()
 
     def refuse(request: Request, transaction: ServerTransaction) -> None:
@@ -85,3 +90,8 @@ def test_where_nobody_listens_on_tcp_it_is_a_datagram_after_all(size: int):
 
 def test_without_tcp_of_our_own_it_is_a_datagram():
     assert exchange(2000, ours=("udp",)) == [("UDP", 2000)]
+
+
+@pytest.mark.parametrize("size", [500, 2000])
+def test_a_place_that_is_overloaded_is_not_asked_again_by_the_other_transport(size: int):
+    assert exchange(size, status=503) == [("UDP" if size < 1000 else "TCP", size)]
