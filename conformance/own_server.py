@@ -37,6 +37,7 @@ __all__ = ["OwnServer", "own_server"]
 IDENTITY: Final = "sip:ai-as.ims.example.net"
 READY_DEADLINE_S: Final = 30.0
 READY_POLL_S: Final = 0.05
+CLEAR_DEADLINE_S: Final = 5.0
 ENGINE_ACTS_AFTER_S: Final = 0.5
 ENGINE_SLOW_S: Final = 1.0
 SIP_PORT, API_PORT, ENGINE_PORT, CLOSED_PORT = 5060, 8080, 9000, 9
@@ -94,7 +95,8 @@ async def own_server(directory: Path, places: Collection[str] = tuple(PLACES)) -
         for host, child in zip(configs, children, strict=True):
             await _until_ready(f"http://{host}:{API_PORT}", child)
         main = Target(f"{prefix}.30", SIP_PORT, "udp", f"{prefix}.50")
-        yield OwnServer(Targets(main, targets), [f"http://{host}:{API_PORT}" for host in configs])
+        urls = [f"http://{host}:{API_PORT}" for host in configs]
+        yield OwnServer(Targets(main, targets, lambda: _clear(urls[-1])), urls)
         await _end(children)
         nursery.cancel_scope.cancel()
 
@@ -160,6 +162,20 @@ async def _until_ready(url: str, child: ChildProcess) -> None:
                         return
                 await trio.sleep(READY_POLL_S)
     raise LabError(f"ims-as did not get ready{child.last_words()}")
+
+
+async def _clear(url: str) -> None:
+    """Ends all calls of a process."""
+    async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
+        with trio.move_on_after(CLEAR_DEADLINE_S):
+            while True:
+                calls = (await http.get(f"{url}/calls")).json()["calls"]
+                left = [call["id"] for call in calls if call["state"] != "ended"]
+                if not left:
+                    return
+                for call_id in left:
+                    await http.delete(f"{url}/calls/{call_id}")
+                await trio.sleep(READY_POLL_S)
 
 
 # ---------------------------------------------------------------- the voice agent

@@ -58,8 +58,7 @@ class Relay:
     tls: ssl.SSLContext | None = None
     near: Address = ("", 0)
     """Where the case is to send."""
-    n_pongs: int = 0
-    """Keep-alives of the target: answers to our pings."""
+    _n_pongs: int = 0
     _outward: list[tuple[bytes, bytes]] = attrs.Factory(list)
     _nursery: trio.Nursery | None = None
 
@@ -90,15 +89,24 @@ class Relay:
                 else:
                     listeners = await trio.open_tcp_listeners(0, host=host)
                     self.near = listeners[0].socket.getsockname()[:2]
-                    if self.tls is not None:
+                    nursery.start_soon(trio.serve_listeners, self._serve_case, listeners)
+                    if self.tls is None:
+                        listeners = await trio.open_tcp_listeners(0, host=host)
+                        self._outward.append((_port(self.case), _port(listeners[0].socket.getsockname())))
+                        nursery.start_soon(trio.serve_listeners, self._serve_target, listeners)
+                    else:  # a target that is asked for TLS must use the connection that is there (RFC 5923)
                         self._outward.append((b"SIP/2.0/TCP", b"SIP/2.0/TLS"))
                         self._outward.append((b"transport=tcp", b"transport=tls"))
-                    nursery.start_soon(trio.serve_listeners, self._serve, listeners)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
             for each in sockets:
                 each.close()
+
+    @property
+    def n_unanswered_pings(self) -> int:
+        """Keep-alives that were sent on a stream and not answered (RFC 5626 §3.5.1); datagrams want no answer."""
+        return 0 if self.transport == "udp" else max(0, self.link.n_pings - self._n_pongs)
 
     # ---------------------------------------------------------------- addresses
 
@@ -154,12 +162,22 @@ class Relay:
 
     # ---------------------------------------------------------------- streams
 
-    async def _serve(self, near: trio.SocketStream) -> None:
-        with trio.fail_after(CONNECT_DEADLINE_S):
-            plain = await trio.open_tcp_stream(*self.target, local_address=self.case[0])
-        far: trio.SocketStream | trio.SSLStream[trio.SocketStream] = plain
+    async def _serve_case(self, near: trio.SocketStream) -> None:
+        far: trio.SocketStream | trio.SSLStream[trio.SocketStream] = await self._connect(self.target)
         if self.tls is not None:
-            far = trio.SSLStream(plain, self.tls, server_hostname=self.target[0], https_compatible=True)
+            assert isinstance(far, trio.SocketStream)
+            far = trio.SSLStream(far, self.tls, server_hostname=self.target[0], https_compatible=True)
+        await self._join(near, far)
+
+    async def _serve_target(self, far: trio.SocketStream) -> None:
+        """The target opens a connection of its own, towards the case's Contact or Route."""
+        await self._join(await self._connect(self.case), far)
+
+    async def _connect(self, address: Address) -> trio.SocketStream:
+        with trio.fail_after(CONNECT_DEADLINE_S):
+            return await trio.open_tcp_stream(*address, local_address=self.case[0])
+
+    async def _join(self, near: trio.abc.Stream, far: trio.abc.Stream) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, near, far, "to")
@@ -183,7 +201,7 @@ class Relay:
         size = len(buffer) - len(buffer.lstrip(b"\r\n"))
         if size:
             del buffer[:size]
-            self.n_pongs += side == "from"
+            self._n_pongs += side == "from"
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
             return None

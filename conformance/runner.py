@@ -17,6 +17,7 @@ import socket
 import ssl
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -201,8 +202,8 @@ class _CaseRun:
                 heard = self._next_hop_result or peer.result(None)
                 self._judge("next hop: ", heard)
                 self.ladder = render_ladder(result.messages, heard.messages)
-            if relay is not None and relay.n_pongs < self.link.n_pings:
-                self.complaints.append(f"{self.link.n_pings} keep-alives, {relay.n_pongs} answers")
+            if relay is not None and relay.n_unanswered_pings:
+                self.complaints.append(f"{relay.n_unanswered_pings} keep-alives were not answered")
             nursery.cancel_scope.cancel()
 
     async def _run_next_hop(self, sipp: Sipp) -> None:
@@ -272,7 +273,7 @@ async def try_cases(
 
     Args:
         lacks: what the target has not got, words of `NEEDS`: cases that need it are left out.
-        jobs: how many at a time.
+        jobs: how many at a time; those at place ``limited`` come besides, one by one.
 
     Raises:
         RunnerError: SIPp is not there.
@@ -280,29 +281,29 @@ async def try_cases(
     if shutil.which(SIPP) is None:
         raise RunnerError("sipp is not installed (Debian: sip-tester)")
     load_pysipp()  # at once, not under the time limit of the first case
-    limiter, limited = trio.Semaphore(jobs), trio.Lock()
     missing = set(lacks)
     verdicts: dict[int, Verdict] = {}
 
-    async def run(index: int, trial: Trial) -> None:
-        case, target = trial.case, targets.of(trial.case)
-        try:
+    async def work(queue: deque[tuple[int, Trial]]) -> None:
+        while queue:
+            index, trial = queue.popleft()
+            case, target = trial.case, targets.of(trial.case)
             if target is None:
                 verdict = Verdict(case, Outcome.LEFT_OUT, 0.0, f"no target at {case.at or case.transport}")
             elif unmet := missing & set(case.needs):
                 verdict = Verdict(case, Outcome.LEFT_OUT, 0.0, f"no {', '.join(sorted(unmet))}")
-            elif case.at == "limited":
-                async with limited:
-                    verdict = await _run_case(case, target, trial.faults, keys=keys)
             else:
+                if case.at == "limited" and targets.clear is not None:
+                    await targets.clear()
                 verdict = await _run_case(case, target, trial.faults, keys=keys)
-        finally:
-            limiter.release()
-        verdicts[index] = verdict
-        on_verdict(verdict)
+            verdicts[index] = verdict
+            on_verdict(verdict)
 
+    ordered = sorted(enumerate(trials), key=lambda each: -each[1].case.timeout_s)
+    limited = deque(each for each in ordered if each[1].case.at == "limited")
+    others = deque(each for each in ordered if each[1].case.at != "limited")
     async with trio.open_nursery() as nursery:
-        for index, trial in sorted(enumerate(trials), key=lambda each: -each[1].case.timeout_s):
-            await limiter.acquire()
-            nursery.start_soon(run, index, trial)
+        nursery.start_soon(work, limited)
+        for _ in range(jobs):
+            nursery.start_soon(work, others)
     return [verdicts[index] for index in range(len(trials))]

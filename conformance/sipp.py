@@ -25,7 +25,7 @@ from conformance.case import DEFAULT_KEYS
 __all__ = ["Sipp", "SippResult", "load_pysipp", "run_client"]
 
 STOP_GRACE_S = 2.0
-RECEIVE_LIMIT_MS = 5000
+RECEIVE_LIMIT_MS = 4000
 """A message of the scenario that does not come within this fails the call, unless the scenario says otherwise."""
 MAX_LOG_CHARS = 262_144
 """Of each log: the first errors tell, a failing load test writes megabytes."""

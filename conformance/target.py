@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import attrs
@@ -55,6 +55,8 @@ class Targets:
 
     main: Target
     places: Mapping[str, Target] = MappingProxyType({})
+    clear: Callable[[], Awaitable[None]] | None = None
+    """Ends the calls at place ``limited`` that an aborted case has left, where somebody can."""
 
     @classmethod
     def parse(cls, texts: Iterable[str], local_host: str | None = None) -> Targets:

@@ -15,7 +15,7 @@ from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.failure import reason_header
 from ims_as.call.other_requests import OtherRequests
 from ims_as.call.passthrough import exempt_reason
-from ims_as.call.record import CallRecord
+from ims_as.call.record import CallRecord, CallState
 from ims_as.call.routing import role_of
 from ims_as.call.takeover import take_over
 from ims_as.config_model import Role
@@ -191,6 +191,7 @@ class Dispatcher:
         context = self._context
         if record.ended_at is None:
             record.ended_at = context.wall()
+        record.state = CallState.ENDED
         context.directory.end(record)
         context.traces.end(record.id)
         termination = record.termination

@@ -156,6 +156,7 @@ def test_emergency_and_priority_calls_are_passed_on_untouched(to: str, headers: 
             await leg.wait(Answered)
             assert here.arrived[0].routes == [here.odi]
             assert not here.engine.connections
+            assert [call["state"] for call in here.app.calls()] == ["ended"]
             leg.session.bye()
 
     trio.run(main)

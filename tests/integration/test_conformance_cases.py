@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 import pytest
 import trio
 
-from conformance.case import Case, find_cases
+from conformance.case import find_cases
 from conformance.own_server import OwnServer, own_server
 from conformance.runner import Outcome, Targets, Trial, Verdict, try_cases
 
 CASES = find_cases()
+JOBS = 16
 IDLE_DEADLINE_S = 40.0
 """An abandoned call ends by itself after 64*T1 at the latest."""
 
@@ -31,39 +30,47 @@ async def until_idle(server: OwnServer) -> None:
     raise AssertionError(left)
 
 
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Verdict]]:
+    """Of all of it, tried at the same time: most of what a case does is wait."""
+    proofs = [Trial(case, (fault,)) for case in CASES for fault in case.wrong]
+    # what is bound to a transport, a place or a link is tried once
+    over_tcp = [Trial(case) for case in CASES if not (case.transport or case.at or case.link)]
+    found: dict[str, list[Verdict]] = {}
+
+    async def main() -> None:
+        async with own_server(tmp_path_factory.mktemp("server")) as server:
+            tcp = attrs.evolve(server.targets, main=attrs.evolve(server.targets.main, transport="tcp"))
+
+            async def first() -> None:
+                both = await try_cases([*(Trial(case) for case in CASES), *proofs], server.targets, jobs=JOBS)
+                found["udp"], found["proofs"] = both[: len(CASES)], both[len(CASES) :]
+
+            async def second() -> None:
+                found["tcp"] = await try_cases(over_tcp, tcp, jobs=JOBS // 4)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(first)
+                nursery.start_soon(second)
+            await until_idle(server)
+
+    trio.run(main)
+    return found
+
+
 def test_there_are_cases_of_every_kind():
     assert len({case.summary for case in CASES}) == len(CASES)
-    assert len(CASES) >= 60
+    assert len(CASES) >= 180
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-def test_the_server_passes_every_case(tmp_path: Path, transport: str):
-    def is_wanted(case: Case) -> bool:  # what is bound to a transport or a place has been tried in the first run
-        return transport == "udp" or not (case.transport or case.at or case.link)
-
-    async def main() -> list[Verdict]:
-        trials = [Trial(case) for case in CASES if is_wanted(case)]
-        async with own_server(tmp_path) as server:
-            targets = attrs.evolve(server.targets, main=attrs.evolve(server.targets.main, transport=transport))
-            verdicts = await try_cases(trials, targets)
-            await until_idle(server)
-        return verdicts
-
-    verdicts = trio.run(main)
-    assert [say(verdict) for verdict in verdicts if verdict.outcome is not Outcome.PASSED] == []
+def test_the_server_passes_every_case(verdicts: dict[str, list[Verdict]], transport: str):
+    assert [say(verdict) for verdict in verdicts[transport] if verdict.outcome is not Outcome.PASSED] == []
 
 
-def test_every_case_fails_on_a_server_that_is_wrong(tmp_path: Path):
-    async def main() -> list[Verdict]:
-        trials = [Trial(case, (fault,)) for case in CASES for fault in case.wrong]
-        async with own_server(tmp_path) as server:
-            verdicts = await try_cases(trials, server.targets)
-            await until_idle(server)
-        return verdicts
-
-    verdicts = trio.run(main)
-    assert [say(verdict) for verdict in verdicts if not verdict.has_noticed] == []
-    assert {verdict.case.name for verdict in verdicts} == {case.name for case in CASES}
+def test_every_case_fails_on_a_server_that_is_wrong(verdicts: dict[str, list[Verdict]]):
+    assert [say(verdict) for verdict in verdicts["proofs"] if not verdict.has_noticed] == []
+    assert {verdict.case.name for verdict in verdicts["proofs"]} == {case.name for case in CASES}
 
 
 def test_a_target_that_is_not_there_fails_and_does_not_hang():
