@@ -161,7 +161,11 @@ class EndpointCore(Sender):
                 return  # keep-alive of a NAT binding
             try:
                 outline = outline_message_untrusted(data)
-                may_refuse = self.normaliser is None and outline.start_line.startswith(("INVITE ", "ACK "))
+                may_refuse = (
+                    self.normaliser is None
+                    and outline.start_line.startswith(("INVITE ", "ACK "))
+                    and not self._layer.stateless.is_open
+                )
                 if may_refuse and self._is_refused(outline, flow):
                     return
                 message = read_outline_untrusted(outline)

@@ -33,8 +33,10 @@ from ims_as.sip.text_cache import TextCache
 from ims_as.sip.uri import Uri, check_uri, parse_uri
 
 __all__ = [
+    "CSEQS",
     "MAX_CSEQ",
     "MAX_SECONDS",
+    "SOUND_ADDRESSES",
     "CSeq",
     "NameAddr",
     "PServedUser",
@@ -46,7 +48,6 @@ __all__ = [
     "parse_name_addr",
     "parse_name_addrs",
     "parse_seconds",
-    "parse_sound_address",
     "parse_via",
 ]
 
@@ -458,7 +459,7 @@ def parse_cseq(text: str) -> CSeq:
     Raises:
         SipParseError: it is malformed or the number is not below 2**31.
     """
-    return _CSEQS[text]
+    return CSEQS[text]
 
 
 def _parse_cseq(text: str) -> CSeq:
@@ -471,7 +472,8 @@ def _parse_cseq(text: str) -> CSeq:
     return CSeq(number, match[2])
 
 
-_CSEQS: Final = TextCache(_parse_cseq)
+CSEQS: Final = TextCache(_parse_cseq)
+"""`parse_cseq` as a table, for the parser."""
 
 
 def _parse_session_expires(text: str) -> SessionExpires:
@@ -486,22 +488,15 @@ def _parse_session_expires(text: str) -> SessionExpires:
 _SESSION_EXPIRES: Final = TextCache(_parse_session_expires)
 
 
-def parse_sound_address(text: str) -> NameAddr:
-    """As `parse_name_addr`, and the URI is checked.
-
-    Raises:
-        SipParseError: the address or its URI is malformed.
-    """
-    return _SOUND_ADDRESSES[text]
-
-
 def _parse_sound_address(text: str) -> NameAddr:
+    """As `parse_name_addr`, and the URI is checked; raises SipParseError."""
     address = parse_name_addr(text)
     check_uri(address.uri_text)
     return address
 
 
-_SOUND_ADDRESSES: Final = TextCache(_parse_sound_address)
+SOUND_ADDRESSES: Final = TextCache(_parse_sound_address)
+"""Addresses whose URI is sound too, by their text; a look-up raises SipParseError."""
 
 
 def parse_seconds(text: str) -> int:

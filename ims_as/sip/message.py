@@ -8,18 +8,19 @@ are read again when it has changed. On a message from `parse_message_untrusted`,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.grammar import split_list
 from ims_as.sip.header_types import (
+    CSEQS,
+    SOUND_ADDRESSES,
     CSeq,
     NameAddr,
     Via,
     parse_cseq,
     parse_name_addr,
     parse_seconds,
-    parse_sound_address,
     parse_via,
 )
 from ims_as.sip.headers import Headers
@@ -104,15 +105,21 @@ class Message:
         Raises:
             SipParseError: one of them is missing or malformed.
         """
-        index, typed = self.headers.indexed(), self.headers.typed
-        for key, parse in _ROUTING_HEADERS:
-            text = index.get(key)
-            if text is not None:
-                if key == "via" and key in typed:
-                    continue
-                typed[key] = parse(text if text.__class__ is str else text[0])
-            elif key != "max-forwards":
-                raise SipParseError(f"{key} is missing")
+        headers = self.headers
+        index, typed = headers.indexed(), headers.typed
+        try:
+            via, sender, to, cseq = index["via"], index["from"], index["to"], index["cseq"]
+        except KeyError as missing:
+            raise SipParseError(f"{missing.args[0]} is missing") from None
+        if "via" not in typed:
+            first = via if isinstance(via, str) else via[0]
+            typed["via"] = _parse_first_via(first) if "," in first else parse_via(first)
+        typed["from"] = SOUND_ADDRESSES[sender if isinstance(sender, str) else sender[0]]
+        typed["to"] = SOUND_ADDRESSES[to if isinstance(to, str) else to[0]]
+        typed["cseq"] = CSEQS[cseq if isinstance(cseq, str) else cseq[0]]
+        forwards = index.get("max-forwards")
+        if forwards is not None:
+            typed["max-forwards"] = _parse_max_forwards(forwards if isinstance(forwards, str) else forwards[0])
 
     @property
     def via(self) -> Via:
@@ -219,7 +226,8 @@ class Request(Message):
     def __init__(
         self, method: str, uri: str, headers: Headers | Iterable[tuple[str, str]] = (), body: bytes = b""
     ) -> None:
-        super().__init__(headers, body)
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.body = body
         self.method = method
         self.uri = uri
 
@@ -248,7 +256,8 @@ class Response(Message):
     def __init__(
         self, status: int, reason: str, headers: Headers | Iterable[tuple[str, str]] = (), body: bytes = b""
     ) -> None:
-        super().__init__(headers, body)
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.body = body
         self.status = status
         self.reason = reason
 
@@ -277,15 +286,6 @@ def _parse_max_forwards(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > 255:
         raise SipParseError("malformed Max-Forwards")
     return int(text)
-
-
-_ROUTING_HEADERS: Final[tuple[tuple[str, Callable[[str], Any]], ...]] = (
-    ("via", _parse_first_via),
-    ("from", parse_sound_address),
-    ("to", parse_sound_address),
-    ("cseq", parse_cseq),
-    ("max-forwards", _parse_max_forwards),
-)
 
 
 def build_response(

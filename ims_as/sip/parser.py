@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from ims_as.sip.counters import METHODS
 from ims_as.sip.errors import SipParseError
-from ims_as.sip.grammar import TOKEN, TOKEN_RE
+from ims_as.sip.grammar import TOKEN, TOKEN_RE, split_list
+from ims_as.sip.header_types import SOUND_ADDRESSES
 from ims_as.sip.headers import Headers, Index, header_key, index_again, known_header_key
 from ims_as.sip.message import DIALOG_METHODS, Request, Response
 from ims_as.sip.uri import check_uri
@@ -56,16 +57,8 @@ _SINGLE: Final = ("from", "to", "call-id", "cseq", "max-forwards", "content-leng
 _MANDATORY: Final = ("via", "from", "to", "call-id", "cseq")
 
 
-def _split_head(head: bytes) -> tuple[str, Headers]:
-    """Step 1: start line and headers of a header section without its final empty line."""
-    try:
-        return _split_lines(head)
-    except SipParseError as error:
-        error.partial = _salvage(head)
-        raise
-
-
 def _split_lines(head: bytes) -> tuple[str, Headers]:
+    """Step 1: start line and headers of a header section without its final empty line."""
     if len(head) > MAX_HEADER_SECTION_BYTES:
         raise SipParseError("header section too large", 513, fatal=True)
     try:
@@ -168,9 +161,10 @@ def _check_headers(message: Request | Response, method: str) -> None:
         raise SipParseError("malformed Call-ID")
     message.read_routing_headers()
     if method in DIALOG_METHODS and "contact" in index and (isinstance(message, Request) or 100 < message.status < 300):
-        contact = message.contact
-        if contact is not None:
-            check_uri(contact.uri_text)
+        contact = index["contact"]
+        text = contact if isinstance(contact, str) else contact[0]
+        if text != "*":
+            message.headers.typed["contact"] = SOUND_ADDRESSES[split_list(text)[0] if "," in text else text]
 
 
 def _answerable(request: Request) -> Request | None:
@@ -227,7 +221,12 @@ def outline_message_untrusted(data: bytes) -> Outline:
         if len(data) - start > MAX_HEADER_SECTION_BYTES:
             raise SipParseError("header section too large", 513, partial, fatal=True)
         raise SipParseError("no end of header section", 400, partial, fatal=True)
-    start_line, headers = _split_head(data[start:end])
+    head = data[start:end]
+    try:
+        start_line, headers = _split_lines(head)
+    except SipParseError as error:
+        error.partial = _salvage(head)
+        raise
     return Outline(start_line, headers, data, end + 4)
 
 
@@ -331,7 +330,12 @@ class StreamParser:
                 return None
             if end < 0 or end > MAX_HEADER_SECTION_BYTES:
                 raise SipParseError("header section too large", 513, _salvage(bytes(buffer)), fatal=True)
-            start_line, headers = _split_head(bytes(buffer[:end]))
+            head = bytes(buffer[:end])
+            try:
+                start_line, headers = _split_lines(head)
+            except SipParseError as error:
+                error.partial = _salvage(head)
+                raise
             del buffer[: end + 4]
             self._searched = 0
             self._body_bytes = self._frame(start_line, headers)

@@ -223,7 +223,7 @@ class TransactionLayer:
         try:
             if request.method == "ACK":
                 return ABSORBED if self.stateless.absorbs_ack(request) else None
-            if self.stateless.is_open or server_key(request, "INVITE") in self._servers:
+            if server_key(request, "INVITE") in self._servers:
                 return None
             return self.stateless.find_refusal(request, flow, self.now())
         except SipParseError:
