@@ -16,7 +16,6 @@ A second signal skips to 3.  SIGHUP reads the configuration again (``reloading.p
 
 from __future__ import annotations
 
-import gc
 import re
 import secrets
 import signal
@@ -42,6 +41,7 @@ from ims_as.call.probe import keep_probing
 from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
 from ims_as.charging.cdr import CdrWriter
+from ims_as.collector import keep_collecting
 from ims_as.config import Config
 from ims_as.config_reload import ReloadOutcome
 from ims_as.defence.gate import AdmissionGate
@@ -72,8 +72,6 @@ DPR_DEADLINE_S = 1.0
 UNSUBSCRIBE_DEADLINE_S = 2.0
 MAX_TRUST_CACHE = 10_000
 _CALL_ID_RE = re.compile(rb"\r\n(?:Call-ID|i)[ \t]*:([^\r]*)\r\n", re.IGNORECASE)
-GC_THRESHOLD = 20_000
-"""Objects between collections of the youngest generation: about 20 calls' worth."""
 
 
 class Application:
@@ -404,9 +402,7 @@ def sip_call_id_of(message: bytes) -> str | None:
 async def serve(config: Config, source: ConfigSource | None = None) -> None:
     """Runs the server until it is told to stop by a signal; ``source`` reads the configuration again on SIGHUP."""
     application = Application(config, source)
-    # what start-up made stays for ever, and a call makes hundreds of objects: by default the collector would walk all
-    # of the first for every few of the second (measured: a third of the CPU of a call)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 10, 10)
-    await application.run()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_collecting)
+        await application.run()
+        nursery.cancel_scope.cancel()
