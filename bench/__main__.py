@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bench import calls, media_direct, signalling
 
+PERCENTILES = ("p50", "p99", "p999", "max")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -83,13 +87,51 @@ def run(options: argparse.Namespace) -> str:
         "Answered calls, engine connected each time",
         table(["calls/s", "failed", "CPU µs per call", "calls per CPU-second"], rows),
     )
-    rows = []
-    for peer in signalling.PEERS:
-        with tempfile.TemporaryDirectory() as directory:
-            one = signalling.measure(peer, 300, seconds=options.seconds, work=Path(directory))
-        rows.append([peer, str(one["rate"]), str(one["failed"]), str(one["cpu_us_per_call"])])
-    say("Signalling alone", table(["UAS", "calls/s", "failed", "CPU µs per call"], rows))
+    _signalling(say, options.seconds)
     return "\n\n".join(parts) + "\n"
+
+
+def _signalling(say: Callable[[str, str], None], seconds: float) -> None:
+    """The signalling plane: the bare stack over sockets and without, and the whole server in overload."""
+    rows = []
+    for rate in (300, 900):
+        with tempfile.TemporaryDirectory() as directory:
+            for one in signalling.calls(rate, seconds=seconds, work=Path(directory), settle_s=33):
+                rows.append([str(one[k]) for k in ("peer", "rate", "failed", "cpu_us_per_call", "calls_per_cpu_s")])
+                rows[-1].append(f"**{one['times_sippy']:.1f}**")
+    head = ["UAS", "calls/s", "failed", "CPU µs per call", "calls per CPU-second", "× Sippy"]
+    say("Signalling alone (INVITE, 200, ACK, BYE, 200), until the last transaction has ended", table(head, rows))
+    call_rate = int(rows[-3][4])
+    with tempfile.TemporaryDirectory() as directory:
+        refused = signalling.refusals(2000, seconds=seconds, work=Path(directory))
+        held = signalling.memory(10_000, work=Path(directory))
+        first = [signalling.latency(0.7, seconds=seconds, work=Path(directory), mode=m) for m in ("answer", "trying")]
+    ratio = refused["refusals_per_cpu_s"] / call_rate
+    row = [refused[k] for k in ("rate", "failed", "cpu_us_per_refusal", "refusals_per_cpu_s")]
+    head = ["INVITEs/s", "failed", "CPU µs per 503", "503s per CPU-second", "× calls at 900/s"]
+    say("Refused by the gate (INVITE, 503, ACK)", table(head, [[*map(str, row), f"**{ratio:.1f}**"]]))
+    rows = [
+        [one["what"], str(one["rate"]), str(one["cpu_share"]), str(one["failed"]), *(str(one[k]) for k in PERCENTILES)]
+        for one in first
+    ]
+    say("Under load", table(["what", "calls/s", "CPU", "failed", *(f"{k} ms" for k in PERCENTILES)], rows))
+    inside = {name: _in_a_process(name) for name in ("parse", "calls", "refusals", "memory")}
+    rows = [
+        [f"parse an INVITE of {inside['parse']['bytes']} bytes over ISC", f"{inside['parse']['parse_us']} µs"],
+        ["the same and read what routing needs", f"{inside['parse']['parse_and_route_us']} µs"],
+        ["a call of such an INVITE, without the kernel", f"{inside['calls']['cpu_us_per_call']} µs"],
+        ["refusing it, and its ACK", f"{inside['refusals']['cpu_us_per_refusal']} µs"],
+        ["held dialog of such an INVITE (PSS of 10,000)", f"{inside['memory']['kib_per_dialog']} KiB"],
+        ["held dialog of SIPp (PSS of 10,000)", f"{held['kib_per_dialog']} KiB"],
+    ]
+    say("Inside the stack", table(["what", "each"], rows))
+
+
+def _in_a_process(piece: str) -> dict[str, Any]:
+    """A piece of `bench.stack` in a process of its own, on the server's core."""
+    command = media_direct.pinned("0", [sys.executable, "-m", "bench.stack", piece], False)
+    result: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return result
 
 
 def _setup_row(seconds: float) -> list[str]:

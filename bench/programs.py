@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["NoCompilerError", "build_programs"]
 
-PROGRAMS = ("loadgen", "floor")
+PROGRAMS = ("loadgen", "floor", "sipload")
 
 
 class NoCompilerError(Exception):
