@@ -7,6 +7,7 @@ waiting for an engine.  ``close`` releases the port and the engine whatever happ
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -159,7 +160,11 @@ class AgentCall:
 
     def shut_down(self, reason: str) -> None:
         """Ends the call from our side (drain deadline, process end)."""
-        self.post("local", reason)
+        if self._transaction is None:
+            self.post("local", reason)
+            return
+        unable(self, reason, "", 503)  # nobody takes from the inbox yet, and it must not be answered first
+        self._scope.cancel()
 
     def take_transaction(self) -> ServerTransaction:
         """The INVITE's transaction; from now on the taker answers it."""
@@ -414,6 +419,7 @@ class AgentCall:
     async def close(self) -> None:
         """Releases everything; the call's last act."""
         self._inbox_in.close()
+        self._close_what_came_too_late()
         if self._transaction is not None:  # not answered by anybody: the caller must not hang
             self._refuse(self.take_transaction(), 500)
         if self.session is not None and self.is_early:
@@ -431,6 +437,16 @@ class AgentCall:
         self.record.ended_at = self.context.wall()
         self.record.state = CallState.ENDED
         self.end(Termination(Result.FAILED, "ims-as", "no-reason", None))
+
+    def _close_what_came_too_late(self) -> None:
+        """What was let in for the call to do and is still in its inbox: a REFER, an INVITE with Replaces."""
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                source, event = self._inbox.receive_nowait()
+                if source == "refer":
+                    event.close()
+                elif source == "callee":
+                    event[0].close()
 
 
 def _is_last(source: str, event: Any) -> bool:

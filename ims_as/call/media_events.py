@@ -93,7 +93,7 @@ class MediaEvents:
         call.record.failovers += 1
         call.context.metrics.failovers.inc()
         call.context.log.event("ENGINE_LOST", call_id=call.record.id, url=call.record.engine_url, cause=cause)
-        if call.handover is None:
+        if call.handover is None or not call.handover.is_pending:
             call.start_soon(self._fail_over, cause)
 
     async def _fail_over(self, cause: str) -> None:

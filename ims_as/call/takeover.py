@@ -73,6 +73,11 @@ class Takeover:
         if not call.post("callee", (self, None)):
             self._session.reject(603)
 
+    def close(self) -> None:
+        """The call is over before it was this one's turn."""
+        if self._session is not None and self._session.is_early:
+            self._session.reject(603)
+
     def _on_event(self, session: InviteSession, event: SessionEvent) -> None:
         if self._call.session is session:
             self._call.on_caller(session, event)
