@@ -46,6 +46,7 @@ from ims_as.config import Config
 from ims_as.config_reload import ReloadOutcome
 from ims_as.defence.gate import AdmissionGate
 from ims_as.defence.overload import LoadMonitor
+from ims_as.defence.rate_limit import PeerLimiter
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
@@ -116,8 +117,10 @@ class Application:
             on_lost=lambda worker: self.log.event("MEDIA_WORKER_LOST", worker=worker),
         )
         self.context = self._build_context()
+        self.peers = PeerLimiter()
         self.gate = AdmissionGate(
             self.context.admission,
+            self.peers,
             clock=self.context.now,
             is_exempt=self.dispatcher.is_exempt,
             on_refusals=lambda reason, count: self.log.event("ADMISSION_REJECTED", reason=reason, count=count),
@@ -238,6 +241,10 @@ class Application:
         self._trusted = tuple(networks)
         self._trust.clear()
         self.endpoint.forget_trust()
+
+    def admits_message(self, address: str) -> bool:
+        """Whether one more message of that address is read (``limits.per_peer.messages_per_second``)."""
+        return self.peers.admits_message(address, now=trio.current_time())
 
     def _is_trusted(self, address: str) -> bool:
         known = self._trust.get(address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import attrs
@@ -259,6 +260,36 @@ class RoutingRule:
 
 
 @attrs.frozen
+class PeerLimits:
+    """What one peer may send, per second, by its address; 0: no limit."""
+
+    calls_per_second: float = _bounded(0.0, 0, 100_000)
+    """INVITEs outside of dialogs; more gets 503 (emergency and priority calls pass)."""
+    requests_per_second: float = _bounded(0.0, 0, 100_000)
+    """Requests outside of dialogs, INVITEs among them; more gets 503."""
+    messages_per_second: float = _bounded(0.0, 0, 1_000_000)
+    """Everything; more is dropped unread.  A call is about 6 messages: leave room for retransmissions."""
+    burst_s: float = _bounded(1.0, 0.01, 3600)
+    """Seconds' worth that may come at once."""
+
+
+@attrs.frozen
+class NetworkLimits:
+    """Other limits for the peers of a network, each address for itself."""
+
+    network: IPv4Network | IPv6Network
+    """The first entry that holds an address counts."""
+    calls_per_second: float = _bounded(0.0, 0, 100_000)
+    """As in ``per_peer``."""
+    requests_per_second: float = _bounded(0.0, 0, 100_000)
+    """As in ``per_peer``."""
+    messages_per_second: float = _bounded(0.0, 0, 1_000_000)
+    """As in ``per_peer``."""
+    burst_s: float = _bounded(1.0, 0.01, 3600)
+    """As in ``per_peer``."""
+
+
+@attrs.frozen
 class LimitsConfig:
     """Admission limits of this node."""
 
@@ -270,6 +301,9 @@ class LimitsConfig:
     """Milliseconds for which work may wait before calls are refused so that the rest is served in time; 0: no limit."""
     options_in_overload: bool = True
     """Whether OPTIONS is still answered 200 while calls are refused for load; drain and full always give 503."""
+    per_peer: PeerLimits = PeerLimits()
+    per_network: tuple[NetworkLimits, ...] = ()
+    """Limits of peers in certain networks instead of ``per_peer``."""
     drain_s: int = _bounded(20, 0, 86400)
     """Seconds that calls may go on for after SIGTERM or ``POST /drain``; then they are ended.  Keep it below the time
     that your supervisor waits (30 s in Kubernetes)."""

@@ -190,6 +190,9 @@ class SipConfig:
     """``host[:port]`` for Via and Contact where it differs from the local address."""
     trusted_peers: tuple[IPv4Network | IPv6Network, ...] = (ip_network("127.0.0.0/8"),)
     """Networks that may speak ISC to us; everybody else gets no answer."""
+    strict_source: bool = False
+    """Requests inside a call must come from where the call came from, or from the hop that Record-Route or Contact
+    name; for peers that must not be able to end each other's calls.  Not with an S-CSCF of several addresses."""
     hosts: dict[str, HostPort] = attrs.Factory(dict)
     """Fixed addresses of host names in SIP URIs, asked before DNS: ``name: host:port``."""
     dns: DnsConfig = DnsConfig()

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from ims_as.config import Config
+from ims_as.config_model import NetworkLimits, PeerLimits
 from ims_as.defence.policy_build import build_destination_policy, build_incoming_policy
+from ims_as.defence.rate_limit import PeerRates
+from ims_as.defence.source_check import comes_from_dialog
 from ims_as.isc.peer_presets import PRESETS
 from ims_as.isc.peer_rules import PeerRules
+from ims_as.sip.errors import SipParseError
+from ims_as.sip.invite_session import InviteSession
 from ims_as.transport.resolver import NameServers
 
 if TYPE_CHECKING:
     from ims_as.app import Application
 
 __all__ = ["apply_settings"]
+
+
+def _rates(limits: PeerLimits | NetworkLimits) -> PeerRates:
+    return PeerRates(limits.messages_per_second, limits.requests_per_second, limits.calls_per_second, limits.burst_s)
+
+
+def accepts_source(session: InviteSession, host: str) -> bool:
+    """Whether a request inside the session may come from that address (``sip.strict_source``)."""
+    if session.dialog is None:
+        return True
+    via = None
+    if not session.is_caller:
+        with contextlib.suppress(SipParseError):
+            via = session.request.via
+    return comes_from_dialog(session.dialog, via, host)
 
 
 def apply_settings(application: Application, config: Config) -> None:
@@ -30,6 +51,9 @@ def apply_settings(application: Application, config: Config) -> None:
     context.outbound_limits.change(
         policy.limits.per_agent_at_once, policy.limits.per_agent_per_hour, policy.limits.per_caller_per_hour
     )
+    application.peers.change(_rates(limits.per_peer), [(each.network, _rates(each)) for each in limits.per_network])
+    endpoint.admits_message = application.admits_message if application.peers.limits_messages else None
+    context.user_agent.accepts_source = accepts_source if sip.strict_source else None
     application.trust(sip.trusted_peers)
     endpoint.name_hosts(sip.hosts, NameServers(sip.dns.servers, sip.dns.timeout_ms / 1000))
     rules = PeerRules(sip.peers, presets=PRESETS, supported=context.user_agent.supported) if sip.peers else None

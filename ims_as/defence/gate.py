@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ims_as.call.admission import Admission
 from ims_as.call.failure import reason_header
+from ims_as.defence.rate_limit import PeerLimiter
 from ims_as.defence.refusal_log import RefusalLog
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import Request
@@ -25,6 +26,7 @@ class AdmissionGate:
 
     Args:
         admission: the limits of the node.
+        peers: those of each peer.
         clock: monotonic seconds.
         is_exempt: whether an INVITE is let in at any load.
         on_refusals: told of reason and count, at most once a second.
@@ -35,6 +37,7 @@ class AdmissionGate:
     def __init__(
         self,
         admission: Admission,
+        peers: PeerLimiter,
         *,
         clock: Callable[[], float],
         is_exempt: Callable[[Request], bool],
@@ -48,13 +51,20 @@ class AdmissionGate:
         """INVITEs by reason."""
         self.log = RefusalLog(on_refusals)
         self.admission = admission
+        self._peers = peers
         self._clock = clock
         self._is_exempt = is_exempt
         self._refusals: dict[tuple[str, int], Refusal] = {}
 
     def __call__(self, request: Request, flow: Flow) -> Refusal | None:
         method = request.method
-        if method != "INVITE":
+        is_call = method == "INVITE"
+        if self._peers.limits_requests:
+            host = flow.remote[0]
+            reason = self._peers.refusal(host, is_call=is_call, now=self._clock())
+            if reason is not None and not (is_call and self._is_exempt(request)):
+                return self._refuse_peer(reason, host, is_call=is_call)
+        if not is_call:
             if method == "OPTIONS" and not self.options_in_overload and self.admission.load.is_overloaded:
                 return self._refusal("latency")
             return None
@@ -64,6 +74,12 @@ class AdmissionGate:
             return None
         self.refused[reason] += 1
         self.log.note(reason, now)
+        return self._refusal(reason)
+
+    def _refuse_peer(self, reason: str, host: str, *, is_call: bool) -> Refusal:
+        if is_call:
+            self.refused[reason] += 1
+        self.log.note(f"{reason} of {host}", self._clock())
         return self._refusal(reason)
 
     def _refusal(self, reason: str) -> Refusal:

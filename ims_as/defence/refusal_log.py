@@ -12,6 +12,10 @@ from typing import Final
 __all__ = ["RefusalLog"]
 
 INTERVAL_S: Final = 1.0
+MAX_LINES: Final = 10
+"""At a time: those with most."""
+MAX_WAITING: Final = 1000
+"""Reasons that wait; they may name peers."""
 
 
 class RefusalLog:
@@ -28,7 +32,8 @@ class RefusalLog:
 
     def note(self, reason: str, now: float) -> None:
         """One refusal; ``now``: monotonic seconds."""
-        self._waiting[reason] += 1
+        if len(self._waiting) < MAX_WAITING or reason in self._waiting:
+            self._waiting[reason] += 1
         if now >= self._next:
             self.flush(now)
 
@@ -38,5 +43,5 @@ class RefusalLog:
             return
         self._next = now + INTERVAL_S
         waiting, self._waiting = self._waiting, Counter()
-        for reason, count in waiting.items():
+        for reason, count in waiting.most_common(MAX_LINES):
             self._write(reason, count)

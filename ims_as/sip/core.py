@@ -22,8 +22,9 @@ from ims_as.sip.flow import Flow
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.parser import Outline, outline_message_untrusted, read_outline_untrusted
 from ims_as.sip.sender import CONNECTION_GONE, RequestNormaliser, Sender, Targets, WireEvent
-from ims_as.sip.stateless import Gate
+from ims_as.sip.stateless import Gate, Refusal
 from ims_as.sip.timers import TimerConfig
+from ims_as.sip.transaction import ServerTransaction
 from ims_as.sip.transaction_layer import MAX_TRANSACTIONS, TransactionUser
 
 __all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "RequestNormaliser", "Targets", "WireEvent"]
@@ -89,6 +90,8 @@ class EndpointCore(Sender):
         self.guard_samples: deque[bytes] = deque(maxlen=MAX_GUARD_SAMPLES)
         self.dialog_gauges: list[Callable[[], int]] = []
         """Users of the endpoint that hold dialogs add their count here, for `stats`."""
+        self.admits_message: Callable[[str], bool] | None = None
+        """Asked for each message of a trusted address; what it refuses is dropped unread. None: all are read."""
         self._is_trusted = is_trusted
         self._known_hosts: dict[str, bool] = {}
 
@@ -127,6 +130,10 @@ class EndpointCore(Sender):
         dialogs = sum(gauge() for gauge in self.dialog_gauges)
         return EndpointStats(layer.n_clients, layer.n_servers, len(layer.heap), dialogs, self.n_connections)
 
+    def refuse(self, transaction: ServerTransaction, refusal: Refusal) -> None:
+        """Answer a request that was just handed to the user without keeping anything of it."""
+        self._layer.refuse(transaction, refusal)
+
     def next_deadline(self) -> float | None:
         return self._layer.heap.next_deadline()
 
@@ -157,6 +164,9 @@ class EndpointCore(Sender):
             if not self.is_trusted(flow.remote[0]):
                 self._drop_stranger(data, flow)
                 return
+            if self.admits_message is not None and not self.admits_message(flow.remote[0]):
+                self.counters.refusals["flood"] += 1
+                return
             if len(data) <= 4 and not data.strip(b"\r\n\0"):
                 return  # keep-alive of a NAT binding
             try:
@@ -183,6 +193,9 @@ class EndpointCore(Sender):
             False when the message met an unforeseen error: its connection is to be closed.
         """
         data = b""
+        if self.admits_message is not None and not self.admits_message(flow.remote[0]):
+            self.counters.refusals["flood"] += 1
+            return True
         try:
             # a stream's bytes are only wanted by the trace
             data = message.to_bytes() if self.on_wire is not None else b""

@@ -22,7 +22,16 @@ from ims_as.sip.errors import LocalProtocolError, SipParseError
 from ims_as.sip.flow import Flow
 from ims_as.sip.message import REASONS, Request
 
-__all__ = ["ABSORBED", "NO_TRANSACTION", "TOO_MANY", "Gate", "Refusal", "StatelessResponder"]
+__all__ = [
+    "ABSORBED",
+    "NO_DIALOG",
+    "NO_TRANSACTION",
+    "TOO_MANY",
+    "WRONG_SOURCE",
+    "Gate",
+    "Refusal",
+    "StatelessResponder",
+]
 
 TAG_MARK: Final = "x"
 """First letter of our stateless tags; `EndpointCore.new_tag` makes hexadecimal text, which never begins with it."""
@@ -68,6 +77,8 @@ Gate = Callable[[Request, Flow], Refusal | None]
 TOO_MANY: Final = Refusal("too many transactions", headers=(("Retry-After", "10"),))
 ABSORBED: Final = Refusal("ACK of a refusal", 0)
 NO_TRANSACTION: Final = Refusal("CANCEL of no transaction", 481)
+NO_DIALOG: Final = Refusal("no such dialog", 481)
+WRONG_SOURCE: Final = Refusal("in-dialog request from elsewhere", 481)
 
 
 class StatelessResponder:

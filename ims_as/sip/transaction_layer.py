@@ -332,6 +332,15 @@ class TransactionLayer:
         self.counters.responses_out[100] += 1
         return build_response(request, 100).to_bytes()
 
+    def refuse(self, transaction: ServerTransaction, refusal: Refusal) -> None:
+        """Answer a request that was just handed to the user, and forget it: a copy would get the same answer again."""
+        if transaction.state is not State.INITIAL:
+            self.send_response(transaction, build_response(transaction.request, refusal.status))
+            return
+        transaction.state = State.TERMINATED
+        self.forget(transaction)
+        self.refuse_statelessly(transaction.request, transaction.flow, refusal)
+
     def refuse_statelessly(self, request: Request, flow: Flow, refusal: Refusal) -> None:
         """Answer without keeping anything (§8.2.7); counted under the refusal's reason."""
         self.counters.refusals[refusal.reason] += 1

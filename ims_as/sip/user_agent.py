@@ -24,6 +24,7 @@ from ims_as.sip.refresher import SessionRefresher, refused_interval
 from ims_as.sip.replaces import find_replaced
 from ims_as.sip.session_core import SessionCore
 from ims_as.sip.session_timer import SessionTimerConfig
+from ims_as.sip.stateless import NO_DIALOG, WRONG_SOURCE
 from ims_as.sip.transaction import ServerTransaction
 
 __all__ = ["CancelOwner", "UserAgent"]
@@ -69,6 +70,8 @@ class UserAgent:
         """In-dialog requests of no session; True when it has taken it."""
         self.on_unhandled_ack: Callable[[Request, Flow], None] | None = None
         """ACKs of no session."""
+        self.accepts_source: Callable[[InviteSession, str], bool] | None = None
+        """Whether a request inside a session may come from that address; None: from any that is trusted."""
         self.on_unowned_cancel: Callable[[ServerTransaction, Request], None] | None = None
         """CANCEL of a transaction without owner; by default 487 is sent."""
         if RELIABLE in supported and not allows([allow], "PRACK"):
@@ -232,6 +235,9 @@ class UserAgent:
         if to_tag is not None:
             key = request.call_id, to_tag
             session = self._sessions.get(key)
+            if session is not None and not self._may_come_from(transaction.flow, session):
+                self.endpoint.refuse(transaction, WRONG_SOURCE)
+                return
             usages = self._usages.get(key, ()) if self._usages else ()
             if (session is not None or usages) and (unknown := self.unsupported(request)):
                 headers = [("Unsupported", ", ".join(unknown))]
@@ -243,18 +249,23 @@ class UserAgent:
             if session is not None:
                 session.receive_request(request, transaction)
             elif self.passthrough is None or not self.passthrough(request, transaction):
-                self.endpoint.send_response(transaction, build_response(request, 481))
+                self.endpoint.refuse(transaction, NO_DIALOG)
         elif request.method == "INVITE":
             self._on_invite(request, transaction)
         elif request.method == "BYE":
-            self.endpoint.send_response(transaction, build_response(request, 481))
+            self.endpoint.refuse(transaction, NO_DIALOG)
         else:
             self._on_request(request, transaction)
+
+    def _may_come_from(self, flow: Flow, session: InviteSession) -> bool:
+        return self.accepts_source is None or self.accepts_source(session, flow.remote[0])
 
     def on_ack(self, request: Request, flow: Flow) -> None:
         """The ACK of a 2xx."""
         session = self._sessions.get((request.call_id, request.to_tag or ""))
-        if session is not None:
+        if session is not None and not self._may_come_from(flow, session):
+            self.endpoint.counters.drops["ACK from elsewhere"] += 1
+        elif session is not None:
             session.receive_ack(request)
         elif self.on_unhandled_ack is not None:
             self.on_unhandled_ack(request, flow)

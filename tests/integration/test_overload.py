@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import trio
@@ -108,5 +109,53 @@ def test_refused_calls_leave_no_trace_and_no_transaction():
             assert 'ims_as_calls_total{reason="overload-calls",result="rejected"} 50.0' in text
             assert 'ims_as_operator_events_total{id="ADMISSION_REJECTED"} 1.0' in text
             first.session.bye()
+
+    trio.run(main)
+
+
+def test_limits_of_a_peer_and_of_its_network():
+    async def main() -> None:
+        limits = "limits.per_peer={requests_per_second: 0.01, burst_s: 300}"  # three at once
+        async with world(limits) as here:
+            assert [(await here.request("OPTIONS")).status for _ in range(4)] == [200, 200, 200, 503]
+            text = here.app.metrics.render()[0].decode()
+            assert 'ims_as_sip_refused_total{reason="peer-requests"} 1.0' in text
+            here.overrides = (limits, 'limits.per_network=[{network: "127.0.0.0/8", calls_per_second: 0.01}]')
+            await here.app.reload()
+            assert (await here.request("OPTIONS")).status == 200
+            first = here.call()
+            await first.wait(Answered)
+            second = here.call()
+            assert (await second.wait(Rejected)).status == 503
+            first.session.bye()
+            await here.until_idle()
+            here.overrides = ("limits.per_peer={messages_per_second: 0.001}",)
+            await here.app.reload()
+            assert (await here.request("OPTIONS")).status == 200
+            here.core.send_request(here.options(), on_event=lambda _: None)
+            await until(lambda: here.app.endpoint.counters.refusals["flood"])
+
+    trio.run(main)
+
+
+def test_only_the_hop_of_a_call_may_end_it_where_that_is_asked():
+    async def main() -> None:
+        async with world("sip.strict_source=true") as here:
+            leg = here.call()
+            await leg.wait(Answered)
+            dialog = leg.session.dialog
+            assert dialog is not None
+            bye = dialog.build_request("BYE")
+            bye.headers.prepend("Via", f"SIP/2.0/UDP {here.prefix}.66:5060;branch=z9hG4bK-spoofed;rport")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.bind((f"{here.prefix}.66", 5060))
+                other.setblocking(False)
+                other.sendto(bye.to_bytes(), (here.as_address, 5060))
+                with trio.fail_after(5):
+                    await trio.lowlevel.wait_readable(other)
+                assert other.recv(2000).startswith(b"SIP/2.0 481 ")
+            assert here.app.endpoint.counters.refusals["in-dialog request from elsewhere"] == 1
+            leg.session.bye()
+            await leg.wait(Ended)
 
     trio.run(main)

@@ -339,11 +339,16 @@ class World:
         )
         return leg
 
-    async def request(self, method: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b"") -> Response:
-        """A request outside of dialogs to the server; its final response."""
+    def options(self, method: str = "OPTIONS", headers: Sequence[tuple[str, str]] = (), body: bytes = b"") -> Request:
+        """A request outside of dialogs to the server."""
         uri = f"sip:{self.as_sip}{self.sip.param}"
         items = [("Max-Forwards", "70"), ("From", f"<{ALICE}>;tag={self.core.new_tag()}"), ("To", f"<{BOB}>")]
         items += [("Call-ID", self.core.new_call_id()), ("CSeq", f"1 {method}"), *headers]
+        return Request(method, uri, items, body)
+
+    async def request(self, method: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b"") -> Response:
+        """A request outside of dialogs to the server; its final response."""
+        request = self.options(method, headers, body)
         done: list[Response] = []
         event = trio.Event()
 
@@ -352,7 +357,7 @@ class World:
                 done.append(each.response)
                 event.set()
 
-        self.core.send_request(Request(method, uri, items, body), on_event=on_event)
+        self.core.send_request(request, on_event=on_event)
         with trio.fail_after(WAIT_S):
             await event.wait()
         return done[0]

@@ -8,6 +8,7 @@ from ims_as.call.admission import Admission
 from ims_as.call.passthrough import exempt_reason
 from ims_as.defence.gate import AdmissionGate
 from ims_as.defence.overload import LoadMonitor
+from ims_as.defence.rate_limit import PeerLimiter, PeerRates
 from ims_as.sip.flow import Flow
 from tests.support.manual_clock import ManualClock
 from tests.support.sip_messages import build_request
@@ -19,9 +20,11 @@ class Fixture:
     def __init__(self, **limits: object) -> None:
         self.clock = ManualClock()
         self.admission = Admission(**{"max_calls": 1, "calls_per_second": 100.0, **limits})  # type: ignore[arg-type]
+        self.peers = PeerLimiter()
         self.told: list[tuple[str, int]] = []
         self.gate = AdmissionGate(
             self.admission,
+            self.peers,
             clock=self.clock,
             is_exempt=lambda request: exempt_reason(request) is not None,
             on_refusals=lambda reason, count: self.told.append((reason, count)),
@@ -85,3 +88,17 @@ def test_calls_are_refused_for_load_and_options_only_when_configured() -> None:
     assert fixture.gate.refused == {"latency": 1}
     fixture.clock.advance(1.1)
     assert fixture.ask() is None  # some always get in
+
+
+def test_a_peer_that_sends_too_much_is_refused_alone() -> None:
+    fixture = Fixture(max_calls=1000, calls_per_second=1000)
+    fixture.peers.change(PeerRates(requests=4, calls=2))
+    assert [fixture.ask() for _ in range(3)] == [None, None, "peer-calls"]
+    assert [fixture.ask("OPTIONS") for _ in range(3)] == [None, None, "peer-requests"]
+    assert fixture.ask(uri="urn:service:sos") is None
+    other = Flow("UDP", ("10.0.0.2", 5060), ("10.0.0.7", 5060))
+    assert fixture.gate(build_request(), other) is None
+    assert fixture.told[0] == ("peer-calls of 10.0.0.1", 1)
+    assert fixture.gate.refused == {"peer-calls": 1}
+    fixture.clock.advance(1.0)
+    assert fixture.ask() is None

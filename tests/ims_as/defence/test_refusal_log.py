@@ -24,3 +24,16 @@ def test_reasons_are_told_apart():
         log.note(reason, 5.0)
     log.flush(6.0)
     assert written == [("calls", 1), ("rate", 1), ("calls", 1)]
+
+
+def test_a_flood_of_reasons_is_bounded() -> None:
+    written: list[tuple[str, int]] = []
+    log = RefusalLog(lambda reason, count: written.append((reason, count)))
+    log.note("first", 0.0)
+    written.clear()
+    for number in range(5000):
+        log.note(f"peer-calls of {number}", 0.5)
+    log.note("peer-calls of 7", 0.5)
+    log.flush(1.5)
+    assert len(written) == 10
+    assert written[0] == ("peer-calls of 7", 2)
