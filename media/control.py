@@ -142,7 +142,7 @@ T = TypeVar("T", StreamConfig, EngineTarget)
 
 
 def to_wire(value: StreamConfig | EngineTarget) -> dict[str, Any]:
-    return attrs.asdict(value)
+    return attrs.asdict(value, recurse=False)  # they hold plain values
 
 
 def from_wire(cls: type[T], value: object) -> T:

@@ -12,7 +12,6 @@ An `o=` version goes up by one when the description differs from the last one se
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Final
@@ -151,7 +150,7 @@ class SdpSession:
 
 
 def _is_hold_address(host: str) -> bool:
-    return ipaddress.ip_address(host).is_unspecified
+    return host in ("0.0.0.0", "::")  # as `connection_of` writes them
 
 
 def _peer_direction(description: SessionDescription, media: MediaDescription, host: str) -> Direction:

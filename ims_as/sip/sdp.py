@@ -10,12 +10,14 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 import attrs
 
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.grammar import TOKEN
+from ims_as.sip.text_cache import TextCache
 
 __all__ = [
     "MAX_MEDIA",
@@ -38,6 +40,8 @@ MAX_SDP_BYTES: Final = 65536
 MAX_SDP_LINES: Final = 2000
 # conference offers hold a few tens of media lines; each must be answered, so the number is bounded
 MAX_MEDIA: Final = 64
+# descriptions read a moment ago; 2 MB at worst
+MAX_REMEMBERED: Final = 32
 
 Line = tuple[str, str]
 """One line: type letter and value."""
@@ -289,22 +293,7 @@ class SessionDescription:
         text = media.connection or self.connection
         if text is None:
             raise SdpError("no c= line")
-        match = _CONNECTION_RE.fullmatch(text)
-        if match is None:
-            raise SdpError("malformed c= line")
-        if match[2].lower().endswith(".invalid"):
-            return "::" if match[1] == "6" else "0.0.0.0"  # RFC 6157 §4: the IPv6 way to say 0.0.0.0
-        try:
-            address = ipaddress.ip_address(match[2])
-        except ValueError:
-            raise SdpError("c= line without an IP address") from None
-        if address.version != int(match[1]):
-            raise SdpError("c= line with the wrong address type")
-        if "%" in match[2]:
-            raise SdpError("c= line with a zone of the peer's machine")
-        if address.is_multicast or match[3]:
-            raise SdpError("c= line with a multicast address")
-        return str(address)
+        return _HOSTS[text]
 
     def to_bytes(self) -> bytes:
         """The description for the wire.
@@ -326,16 +315,41 @@ def format_connection(address: str) -> str:
     return f"IN IP6 {address}" if ":" in address else f"IN IP4 {address}"
 
 
-def _parse_media(value: str) -> MediaDescription:
+def _read_connection(text: str) -> str:
+    """The address in the value of a c= line; raises SdpError."""
+    match = _CONNECTION_RE.fullmatch(text)
+    if match is None:
+        raise SdpError("malformed c= line")
+    if match[2].lower().endswith(".invalid"):
+        return "::" if match[1] == "6" else "0.0.0.0"  # RFC 6157 §4: the IPv6 way to say 0.0.0.0
+    try:
+        address = ipaddress.ip_address(match[2])
+    except ValueError:
+        raise SdpError("c= line without an IP address") from None
+    if address.version != int(match[1]):
+        raise SdpError("c= line with the wrong address type")
+    if "%" in match[2]:
+        raise SdpError("c= line with a zone of the peer's machine")
+    if address.is_multicast or match[3]:
+        raise SdpError("c= line with a multicast address")
+    return str(address)
+
+
+_HOSTS: Final = TextCache(_read_connection)
+
+
+def _parse_media(value: str) -> tuple[str, int, str, tuple[str, ...], int | None]:
+    """Media, port, proto, formats, number of ports."""
     match = _MEDIA_RE.fullmatch(value)
     if match is None or int(match[2]) > 65535:
         raise SdpError("malformed m= line")
     count = int(match[3]) if match[3] else None
-    return MediaDescription(match[1], int(match[2]), match[4], tuple(match[5].split()), (), count)
+    return match[1], int(match[2]), match[4], tuple(match[5].split()), count
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
 def parse_sdp_untrusted(data: bytes) -> SessionDescription:
-    """Read a session description.
+    """Read a session description; one that was read a moment ago (a call looks at its offer twice) is known.
 
     Lines may end in CRLF or LF (RFC 8866 §5); lines of unknown type are kept; their order is not checked.
 
@@ -351,7 +365,7 @@ def parse_sdp_untrusted(data: bytes) -> SessionDescription:
     if len(raw_lines) > MAX_SDP_LINES:
         raise SdpError("too many lines")
     session: list[Line] = []
-    media: list[MediaDescription] = []
+    media: list[tuple[str, int, str, tuple[str, ...], int | None]] = []
     below: list[Line] = session
     belows: list[list[Line]] = []
     for raw in raw_lines:
@@ -372,7 +386,10 @@ def parse_sdp_untrusted(data: bytes) -> SessionDescription:
             below.append((kind, value))
     if not session or session[0][0] != "v" or session[0][1].strip() != "0":
         raise SdpError("not SDP version 0")
-    whole = tuple(attrs.evolve(entry, lines=tuple(lines)) for entry, lines in zip(media, belows, strict=True))
+    whole = tuple(
+        MediaDescription(name, port, proto, formats, tuple(lines), count)
+        for (name, port, proto, formats, count), lines in zip(media, belows, strict=True)
+    )
     description = SessionDescription(tuple(session), whole)
     _ = description.origin
     return description
