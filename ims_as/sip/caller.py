@@ -26,6 +26,8 @@ __all__ = ["MAX_FORKS", "CallerSide"]
 MAX_FORKS: Final = 16
 """Early dialogs, and 2xx of other dialogs, that are remembered; what comes beyond is ignored."""
 
+MAX_RELIABLE: Final = 64
+"""Provisional responses of one early dialog that get a PRACK: one every five seconds until a call is given up."""
 MAX_ATTEMPTS: Final = 3
 """INVITEs, when one proxy after the other wants a longer session interval."""
 
@@ -179,9 +181,10 @@ class CallerSide:
         exchange = self._open(tag, response)
         rseq = read_rseq(response)
         if rseq is not None:
-            if exchange.rseq not in (0, rseq - 1):
+            if exchange.rseq not in (0, rseq - 1) or exchange.n_reliable >= MAX_RELIABLE:
                 return  # seen before, or out of order: RFC 3262 §4
             exchange.rseq = rseq
+            exchange.n_reliable += 1
         session.early_as_caller(exchange)
         needs_prack = self._take_early_description(exchange, response, is_reliable=rseq is not None)
         if rseq is not None and not needs_prack:

@@ -60,6 +60,7 @@ class DialogExchange:
         "dialog",
         "is_settled",
         "local_body",
+        "n_reliable",
         "offer",
         "ok",
         "peer_allow",
@@ -82,6 +83,8 @@ class DialogExchange:
         """The INVITE's own exchange is complete: descriptions in its later responses do not count (§13.2.1)."""
         self.rseq = 0
         """Caller: number of the latest reliable provisional response taken."""
+        self.n_reliable = 0
+        """Caller: how many of them were taken."""
         self.peer_allow: list[str] | None = None
         """The peer's latest Allow lines."""
         self.ok: PendingOk | None = None
@@ -478,7 +481,7 @@ class PastExchange(DialogExchange):
         """Nobody waits."""
 
 
-_KEPT: Final = ("dialog", "local_body", "remote_body", "is_settled", "peer_allow", "rseq")
+_KEPT: Final = ("dialog", "local_body", "remote_body", "is_settled", "peer_allow", "rseq", "n_reliable")
 
 
 def _is_offer(request: OutgoingOffer) -> bool:

@@ -356,7 +356,7 @@ class SessionCore:
 
     def offer_headers(self) -> list[Header]:
         """Headers of a re-INVITE or UPDATE."""
-        items = [("Contact", self.contact), *self.user_agent.common_headers]
+        items = [("Contact", self.contact), *self.user_agent.offer_headers]
         if self.refresher is not None and self.is_answered:
             items += self.refresher.request_headers()
         return items

@@ -78,12 +78,10 @@ class UserAgent:
             allow = f"{allow}, PRACK"
         self.takes_updates = allows([allow], "UPDATE")
         """Else an UPDATE in a call is answered 405."""
-        self.common_headers: tuple[tuple[str, str], ...] = (("Allow", allow),)
+        self.common_headers = _describe(allow, supported, user_agent)
         """Part of every INVITE and of its responses above 100."""
-        if supported:
-            self.common_headers += (("Supported", ", ".join(supported)),)
-        if user_agent:
-            self.common_headers += (("User-Agent", user_agent),)
+        self.offer_headers = _describe(allow, [tag for tag in supported if tag != RELIABLE], user_agent)
+        """The same for re-INVITE and UPDATE: no reliable 1xx is wanted for a re-INVITE, whose answer is its 2xx."""
         self._on_invite = on_invite
         self._on_request = on_request
         self._sessions: dict[tuple[str, str], InviteSession] = {}
@@ -284,3 +282,8 @@ class UserAgent:
 
     def on_stray_response(self, response: Response, flow: Flow) -> None:
         """A response that comes after its transaction is over; counted by the endpoint, of no use to anybody."""
+
+
+def _describe(allow: str, supported: Sequence[str], user_agent: str) -> tuple[tuple[str, str], ...]:
+    headers = (("Allow", allow), ("Supported", ", ".join(supported)), ("User-Agent", user_agent))
+    return tuple(header for header in headers if header[1])

@@ -29,11 +29,13 @@ from ims_as.sip.message import Message, Request, Response, build_ack, build_resp
 from ims_as.sip.next_hop import next_hop
 from ims_as.sip.offer_answer import LocalMedia, SdpSession, apply_answer, build_offer, negotiate_answer
 from ims_as.sip.parser import StreamParser, parse_message_untrusted
+from ims_as.sip.replaces import Replaces
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.uri import parse_uri
 from tests.fuzz.endpoint import CallFuzzer, EndpointFuzzer
 from tests.fuzz.ims import IMS_TARGETS
 from tests.fuzz.seeds import MESSAGES, MULTIPART, SDPS, SIP_TOKENS, URIS, VALUES
+from tests.fuzz.session import CallerFuzzer, EarlyCallFuzzer
 from tests.fuzz.target import Target
 
 __all__ = ["TARGETS"]
@@ -130,6 +132,7 @@ _VALUE_READERS: tuple[Callable[[str], object], ...] = (
     PServedUser.parse,
     Reason.parse,
     parse_seconds,
+    Replaces.parse_untrusted,
     lambda text: parse_name_addrs([text]),
 )
 
@@ -144,7 +147,7 @@ def read_value(data: bytes) -> None:
         except SipParseError:
             continue
         accepted = True
-        if isinstance(value, CSeq | RAck | SessionExpires | PServedUser):
+        if isinstance(value, CSeq | RAck | SessionExpires | PServedUser | Replaces):
             assert read(str(value)) == value
     if not accepted:
         raise SipParseError("nobody reads it")
@@ -221,6 +224,9 @@ _ALL = (
     Target("bypass-token", read_bypass_token, (), (_TOKEN,)),
     Target("endpoint", EndpointFuzzer().read, (), MESSAGES, SIP_TOKENS),
     Target("call", CallFuzzer().read, (), CallFuzzer.seeds(), SIP_TOKENS),
+    Target("early-call", (_early := EarlyCallFuzzer()).read, (), _early.seeds(), SIP_TOKENS),
+    Target("caller", (_caller := CallerFuzzer(SDPS[0])).read, (), _caller.seeds(), SIP_TOKENS),
+    Target("caller-without-offer", (_asker := CallerFuzzer(b"")).read, (), _asker.seeds(), SIP_TOKENS),
 )
 
 TARGETS: dict[str, Target] = {target.name: target for target in (*_ALL, *IMS_TARGETS)}

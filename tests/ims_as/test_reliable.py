@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ims_as.sip.caller import MAX_RELIABLE
 from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.flow import Flow
 from ims_as.sip.invite_session import (
@@ -351,6 +352,16 @@ def test_out_of_order_responses_are_not_taken() -> None:
     call.finish()
 
 
+def test_pracks_are_bounded() -> None:
+    call = Call(lambda agent, session: None).run(0.1)
+    for number in range(1, 200):
+        receive(call, reliable_response(call, 180, str(number)))
+    assert len(call.wire("PRACK")) == MAX_RELIABLE
+    call.run(40)
+    call.callee.reject(486)
+    call.finish()
+
+
 @pytest.mark.parametrize("text", ["0", "4294967296", "-1", "x", "", "99999999999"])
 def test_malformed_rseq_is_no_number(text: str) -> None:
     response = Response(183, "x", [("Require", "100rel"), ("RSeq", text)])
@@ -560,6 +571,8 @@ def test_reinvite_without_an_offer() -> None:
     event = event_of(call.alice, ReinviteAnswered)
     assert event.needs_ack
     assert event.body == b"bob 2"
+    assert call.wire("INVITE")[0].headers.get("Supported") == "100rel, timer, 199"
+    assert call.wire("INVITE")[1].headers.get("Supported") == "timer, 199"
     assert call.messages.count("ACK") == 1  # that of the first INVITE
     with pytest.raises(LocalProtocolError):
         call.caller.reinvite(b"not while it is open")
@@ -606,5 +619,85 @@ def test_plain_calls_start_no_more_timers() -> None:
     call.run(1)
     before = call.bob.endpoint.stats.timers
     assert before == 1  # timer L
+    call.caller.bye()
+    call.finish()
+
+
+# ---------------------------------------------------------------- descriptions among other parts
+
+
+MIXED = (
+    b"--b\r\nContent-Type: application/isup\r\nContent-Disposition: signal;handling=optional\r\n\r\n\x01\x02\r\n"
+    b"--b\r\nContent-Type: application/sdp\r\nContent-Disposition: early-session\r\n\r\nearly\r\n"
+    b"--b\r\nContent-Type: application/sdp\r\n\r\n%b\r\n--b--\r\n"
+)
+
+
+def test_multipart_invite_and_responses() -> None:
+    def decide(agent: RecordingAgent, session: InviteSession) -> None:
+        session.provisional(183, body=ANSWER)
+
+    call = Call(decide, body=MIXED % OFFER, content_type='multipart/mixed;boundary="b"').run(1)
+    assert call.caller.local_body == OFFER
+    assert call.callee.remote_body == OFFER
+    assert call.callee.request.body == MIXED % OFFER
+    call.callee.answer(b"")
+    call.run(1)
+    on(call.alice, ReinviteReceived, lambda session, event: session.accept_reinvite(event.body + b"a=seen\r\n"))
+    assert call.callee.dialog is not None
+    reinvite = call.callee.dialog.build_request(
+        "INVITE",
+        headers=[("Contact", call.callee.contact)],
+        body=MIXED % b"again\r\n",
+        content_type="multipart/mixed;boundary=b",
+    )
+    answers: list[bytes] = []
+
+    def note(event: Any) -> None:
+        answers.append(event.response.body)
+        assert call.callee.dialog is not None
+        call.callee.endpoint.send_ack(call.callee.dialog.build_request("ACK", cseq=reinvite.cseq.number))
+
+    call.bob.endpoint.send_request(reinvite, on_event=note)
+    call.run(1)
+    assert answers == [b"again\r\na=seen\r\n"]
+    assert call.caller.remote_body == b"again\r\n"
+    call.caller.bye()
+    call.finish()
+
+
+def test_body_of_another_kind_is_no_offer() -> None:
+    call = Call(answer, body=b"hello", content_type="text/plain").run(1)
+    assert call.callee.remote_body == b""
+    assert event_of(call.alice, Answered).needs_ack  # the 2xx made the offer
+    call.caller.ack(OFFER)
+    call.run(1)
+    call.caller.bye()
+    call.finish()
+
+
+def test_reliable_response_to_a_reinvite_is_acknowledged_all_the_same() -> None:
+    """We do not ask for it, but a peer that uses it must not wait in vain; its description is the answer."""
+    call = Call().run(1)
+    held: list[Any] = []
+    on(call.bob, ReinviteReceived, lambda session, event: held.append((event.request, session.exchange._reinvite)))
+    call.caller.reinvite(b"alice 2")
+    call.run(0.1)
+    ((request, pending),) = held
+
+    def respond(status: int, rseq: int, body: bytes = b"") -> None:
+        headers = [("Contact", call.callee.contact), ("Require", "100rel"), ("RSeq", str(rseq))]
+        response = build_response(request, status, headers=headers, body=body, content_type="application/sdp")
+        call.bob.endpoint.send_response(pending[1], response)
+        call.run(0.1)
+
+    respond(183, 7, b"bob 2")
+    respond(183, 9)  # out of order
+    respond(180, 8)
+    assert [prack.headers.get("RAck") for prack in call.wire("PRACK")] == ["7 2 INVITE", "8 2 INVITE"]
+    call.callee.accept_reinvite(b"")
+    call.run(1)
+    assert event_of(call.alice, ReinviteAnswered).needs_ack is False
+    assert call.caller.remote_body == b"bob 2"
     call.caller.bye()
     call.finish()
