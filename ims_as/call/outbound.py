@@ -31,7 +31,14 @@ from ims_as.isc.session_id import SessionEnd
 from ims_as.media_client import MediaError
 from ims_as.sip.body import sdp_of
 from ims_as.sip.errors import LocalProtocolError, SdpError
-from ims_as.sip.invite_session import Answered, Provisional, Rejected, SessionEvent
+from ims_as.sip.invite_session import (
+    Answered,
+    EarlyDialogEnded,
+    Provisional,
+    Rejected,
+    SessionEvent,
+    UpdateReceived,
+)
 from ims_as.sip.message import Request, Response
 from ims_as.sip.timers import TimerHandle
 
@@ -156,6 +163,11 @@ class OutboundCall(AgentCall):
             case Rejected(status=status) if self.is_ringing:
                 by = "callee" if status in _OF_THE_CALLEE else "network"
                 self.end(Termination(Result.UNANSWERED, by, outcome_of(status), status))
+            case UpdateReceived(request=request) if self.is_ringing:
+                self.description = self._early.get(request.from_tag or "", self.description)
+                await super()._receive_caller(event)
+            case EarlyDialogEnded(to_tag=tag) if self.is_ringing:
+                self._early.pop(tag, None)
             case _:
                 await super()._receive_caller(event)
 

@@ -152,7 +152,9 @@ class CallDirectory:
         self.add_leg(record, record.sip_call_id)
 
     def add_leg(self, record: CallRecord, sip_call_id: str) -> None:
-        self._by_call_id[sip_call_id] = record.id
+        # a call of ours that the criteria bring back to be passed on keeps its Call-ID: the trail stays the first one's
+        if self._by_call_id.get(sip_call_id) not in self.active:
+            self._by_call_id[sip_call_id] = record.id
         self._legs.setdefault(record.id, []).append(sip_call_id)
 
     def end(self, record: CallRecord) -> None:

@@ -306,6 +306,33 @@ def test_forks_are_dialogs_of_their_own() -> None:
     bridge.finish()
 
 
+def test_a_199_ends_its_dialog_at_once() -> None:
+    bridge = Bridge()
+    bridge.call(headers=[("Supported", "199")])
+    bridge.bob.respond(180, tag="b1")
+    bridge.bob.respond(180, tag="b2")
+    held = len(bridge.table)
+    bridge.bob.respond(199, tag="b1")
+    assert len(bridge.table) == held - 1
+    bridge.alice.say(bridge.alice.dialog(bridge.alice.responses()[0].to_tag), "UPDATE")
+    assert bridge.alice.responses("UPDATE")[-1].status == 481
+    bridge.bob.respond(486, tag="b2")
+    bridge.finish()
+
+
+def test_a_fork_that_is_never_answered_is_forgotten() -> None:
+    bridge = Bridge()
+    bridge.call()
+    bridge.bob.respond(180, tag="b1")
+    bridge.bob.respond(200, tag="b2", body=ANSWER)
+    bridge.alice.ack(bridge.alice.dialog())
+    assert len(bridge.table) == 3  # ours with the far side, and two with the near one
+    bridge.network.run(33)
+    assert len(bridge.table) == 2
+    bridge.alice.say(bridge.alice.dialog(), "BYE")
+    bridge.finish()
+
+
 def test_forks_without_end() -> None:
     bridge = Bridge()
     bridge.call()

@@ -10,7 +10,15 @@ import trio
 
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.call.order import OrderError
-from ims_as.sip.invite_session import Acked, Cancelled, Ended, ReinviteAnswered, ReinviteReceived
+from ims_as.sip.invite_session import (
+    Acked,
+    Cancelled,
+    Ended,
+    Pracked,
+    ReinviteAnswered,
+    ReinviteReceived,
+    UpdateAnswered,
+)
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.transaction import ServerTransaction
@@ -278,6 +286,30 @@ def test_early_media_is_heard_and_the_one_who_answers_wins():
         here.app.hang_up(call_id)
         assert (await out.ended(call_id))["by"] == "api"
         assert here.app.endpoint.counters.requests_out["BYE"] == 1
+
+    run(test)
+
+
+def test_a_reliable_early_answer_is_the_answer():
+    """The 183 is acknowledged, an UPDATE moves the early media, and the 200 need not say it again."""
+
+    async def test(out: Outbound) -> None:
+        here = out.here
+        call_id = out.order()
+        phone = await out.phone()
+        phone.session.provisional(183, body=here.caller_rtp.offer(), reliable=True)
+        await phone.wait(Pracked)
+        await out.progress("trying")
+        await out.progress("early-media")
+        phone.session.update(here.phone_rtp.offer(version=2))
+        answered = await phone.wait(UpdateAnswered)
+        assert parse_sdp_untrusted(answered.body).media[0].port
+        phone.session.answer(b"")
+        await out.progress("answered")
+        await here.phone_rtp.receive()
+        assert here.caller_rtp.drain() == 0
+        phone.session.bye()
+        await out.ended(call_id)
 
     run(test)
 
