@@ -36,6 +36,7 @@ from ims_as.call.bypass import BypassTokens
 from ims_as.call.context import CallContext
 from ims_as.call.dispatcher import ALLOW, SUPPORTED, Dispatcher
 from ims_as.call.engine_health import EngineHealth
+from ims_as.call.passthrough import exempt_reason
 from ims_as.call.placement import CallPlacer
 from ims_as.call.probe import keep_probing
 from ims_as.call.profile import host_of
@@ -45,6 +46,7 @@ from ims_as.collector import keep_collecting
 from ims_as.config import Config
 from ims_as.config_reload import ReloadOutcome
 from ims_as.defence.gate import AdmissionGate
+from ims_as.defence.oc import OverloadControl
 from ims_as.defence.overload import LoadMonitor
 from ims_as.defence.rate_limit import PeerLimiter
 from ims_as.isc.header_policy import HeaderPolicy
@@ -118,6 +120,8 @@ class Application:
         )
         self.context = self._build_context()
         self.peers = PeerLimiter()
+        self.overload_control = OverloadControl(is_exempt=lambda request: exempt_reason(request) is not None)
+        self.endpoint.overload_control = self.overload_control
         self.gate = AdmissionGate(
             self.context.admission,
             self.peers,
@@ -268,6 +272,7 @@ class Application:
         load = self.context.admission.load
         before = load.is_overloaded
         load.observe(wait_s, now=now)
+        self.overload_control.set_loss(load.loss, now=now, wall=self.context.wall())
         if load.is_overloaded != before:
             entry = "OVERLOAD_STARTED" if load.is_overloaded else "OVERLOAD_ENDED"
             self.log.event(entry, wait_ms=round(wait_s * 1000), calls_per_second=load.limit)

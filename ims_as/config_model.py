@@ -307,8 +307,9 @@ class LimitsConfig:
     drain_s: int = _bounded(20, 0, 86400)
     """Seconds that calls may go on for after SIGTERM or ``POST /drain``; then they are ended.  Keep it below the time
     that your supervisor waits (30 s in Kubernetes)."""
-    retry_after_s: int = _bounded(2, 1, 3600)
-    """Seconds for which a sender is asked to leave us alone when a call is refused for overload or drain."""
+    retry_after_s: int = _bounded(2, 0, 3600)
+    """Seconds for which a sender is asked to leave us alone when a call is refused for overload or drain; 0: it is not
+    asked.  Peers that throttle themselves (RFC 7339) are not asked when the reason is load."""
 
 
 @attrs.frozen

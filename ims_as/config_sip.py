@@ -193,6 +193,8 @@ class SipConfig:
     strict_source: bool = False
     """Requests inside a call must come from where the call came from, or from the hop that Record-Route or Contact
     name; for peers that must not be able to end each other's calls.  Not with an S-CSCF of several addresses."""
+    overload_control: bool = True
+    """Say in the Via of our requests that we throttle ourselves when the next hop asks for it (RFC 7339)."""
     hosts: dict[str, HostPort] = attrs.Factory(dict)
     """Fixed addresses of host names in SIP URIs, asked before DNS: ``name: host:port``."""
     dns: DnsConfig = DnsConfig()

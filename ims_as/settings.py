@@ -54,6 +54,7 @@ def apply_settings(application: Application, config: Config) -> None:
     application.peers.change(_rates(limits.per_peer), [(each.network, _rates(each)) for each in limits.per_network])
     endpoint.admits_message = application.admits_message if application.peers.limits_messages else None
     context.user_agent.accepts_source = accepts_source if sip.strict_source else None
+    application.overload_control.announces = sip.overload_control
     application.trust(sip.trusted_peers)
     endpoint.name_hosts(sip.hosts, NameServers(sip.dns.servers, sip.dns.timeout_ms / 1000))
     rules = PeerRules(sip.peers, presets=PRESETS, supported=context.user_agent.supported) if sip.peers else None

@@ -25,8 +25,8 @@ class Admission:
     _tokens: float = 0.0
     _filled_at: float | None = None
 
-    def refusal(self, *, now: float) -> str | None:
-        """None when a call could be held now, else why not."""
+    def refusal(self, *, now: float, throttles: bool = False) -> str | None:
+        """None when a call could be held now, else why not; ``throttles``: its sender obeys `LoadMonitor.loss`."""
         if self.draining:
             return "draining"
         if self.held >= self.max_calls:
@@ -34,7 +34,7 @@ class Admission:
         self._fill(now)
         if self._tokens < 1.0:
             return "rate"
-        return "latency" if self.load.refuses(now=now) else None
+        return "latency" if self.load.refuses(now=now, throttles=throttles) else None
 
     def hold(self, *, now: float) -> None:
         """A call is there, until ``release``."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ims_as.call.admission import Admission
 from ims_as.call.failure import reason_header
+from ims_as.defence.oc import can_throttle
 from ims_as.defence.rate_limit import PeerLimiter
 from ims_as.defence.refusal_log import RefusalLog
 from ims_as.sip.flow import Flow
@@ -69,12 +70,14 @@ class AdmissionGate:
                 return self._refusal("latency")
             return None
         now = self._clock()
-        reason = self.admission.refusal(now=now)
+        throttles = self.admission.load.is_overloaded and can_throttle(request.headers.get("via") or "")
+        reason = self.admission.refusal(now=now, throttles=throttles)
         if reason is None or self._is_exempt(request):
             return None
         self.refused[reason] += 1
         self.log.note(reason, now)
-        return self._refusal(reason)
+        # who throttles itself by our feedback must not stay away altogether (RFC 7339 §5.10.2)
+        return self._refusal(reason, retry_after_s=0 if throttles and reason == "latency" else None)
 
     def _refuse_peer(self, reason: str, host: str, *, is_call: bool) -> Refusal:
         if is_call:
@@ -82,10 +85,11 @@ class AdmissionGate:
         self.log.note(f"{reason} of {host}", self._clock())
         return self._refusal(reason)
 
-    def _refusal(self, reason: str) -> Refusal:
-        key = reason, self.retry_after_s
-        refusal = self._refusals.get(key)
+    def _refusal(self, reason: str, *, retry_after_s: int | None = None) -> Refusal:
+        seconds = self.retry_after_s if retry_after_s is None else retry_after_s
+        refusal = self._refusals.get((reason, seconds))
         if refusal is None:
-            headers = (("Retry-After", str(self.retry_after_s)), reason_header(reason, "overload"))
-            refusal = self._refusals[key] = Refusal(reason, 503, headers)
+            ask = [("Retry-After", str(seconds))] if seconds else []
+            headers = (*ask, reason_header(reason, "overload"))
+            refusal = self._refusals[reason, seconds] = Refusal(reason, 503, headers)
         return refusal

@@ -26,7 +26,7 @@ def comes_from_dialog(dialog: Dialog, via: Via | None, host: str) -> bool:
     """
     hosts = set()
     if via is not None:
-        hosts.add(via.param("received") or via.host)
+        hosts.add(via.received or via.host)
     hosts.add(_nearest_hop(dialog))
     if host in hosts:
         return True

@@ -257,14 +257,19 @@ class EndpointCore(Sender):
         if self.on_wire is not None:
             self.on_wire(WireEvent(self._wall_clock(), "in", flow, data, "ok"))
         self.counters.responses_in[message.status] += 1
+        control = self.overload_control
+        if control is not None and ";oc=" in (message.headers.get("via") or "") and self._layer.expects(message):
+            control.receive(flow.remote, message.via, now=self.now())
         self._layer.receive_response(message, flow)
 
     def _mark_source(self, request: Request, flow: Flow) -> None:
         """received and rport in the top Via (§18.2.1, RFC 3581 §4)."""
         via = request.via
         host, port = flow.remote
-        if via.has_rport or via.host != host:
-            marked = via.with_source(host, port)
+        marked = via.with_source(host, port) if via.has_rport or via.host != host else via
+        if self.overload_control is not None:
+            marked = self.overload_control.answer(marked)
+        if marked is not via:
             request.headers.replace_value("Via", str(marked))
             request.headers.typed["via"] = marked
 

@@ -14,6 +14,7 @@ from ims_as.sip.errors import LocalProtocolError, SipParseError
 from ims_as.sip.failover import FailedTargets, Failover
 from ims_as.sip.flow import DEFAULT_PORTS, Destination, Flow
 from ims_as.sip.grammar import format_host
+from ims_as.sip.header_types import Via
 from ims_as.sip.message import Request, Response
 from ims_as.sip.next_hop import next_hop
 from ims_as.sip.timers import TimerConfig, TimerHandle
@@ -51,6 +52,23 @@ class RequestNormaliser(Protocol):
     def outgoing(self, request: Request, host: str) -> None: ...
 
 
+class OverloadFeedback(Protocol):
+    """What `EndpointCore.overload_control` is (RFC 7339)."""
+
+    @property
+    def via_params(self) -> str:
+        """For the Via of our requests."""
+
+    def answer(self, via: Via) -> Via:
+        """The top Via of a request as its responses are to carry it."""
+
+    def receive(self, hop: tuple[str, int], via: Via, *, now: float) -> None:
+        """Our Via in a response of a next hop."""
+
+    def keeps_back(self, request: Request, hop: tuple[str, int], *, now: float) -> bool:
+        """Whether the next hop has asked for less than this request."""
+
+
 class Sender(ABC):
     """See the module and `EndpointCore`, which is made of it."""
 
@@ -72,6 +90,8 @@ class Sender(ABC):
         self.server_name = server_name
         self.normaliser: RequestNormaliser | None = None
         """Changes requests from and to certain peers in place."""
+        self.overload_control: OverloadFeedback | None = None
+        """Tells neighbours how much to send, and obeys what they tell."""
         self._wall_clock = wall_clock
         self._token = token
         self._advertise = advertise
@@ -151,6 +171,11 @@ class Sender(ABC):
         def start(flow: Flow | str, others: Targets) -> None:
             if isinstance(flow, str):
                 transaction.receive_transport_error(flow)
+                return
+            control = self.overload_control
+            if control is not None and control.keeps_back(request, flow.remote, now=self.now()):
+                self.counters.drops["kept back for the next hop"] += 1
+                self.call_at(self.now(), lambda: transaction.receive_transport_error("overload of the next hop"))
                 return
             flow, message, others = self._write(request, flow, branch, others)
             if others:
@@ -303,6 +328,8 @@ class Sender(ABC):
         via = f"SIP/2.0/{flow.transport} {format_host(host)}:{port};branch={branch};rport"
         if flow.transport == "TLS":
             via += ";alias"  # what is for us may come on this connection (RFC 5923)
+        if self.overload_control is not None:
+            via += self.overload_control.via_params
         request.headers.prepend("Via", via)
 
     def transmit(self, transaction: Transaction, message: bytes) -> str | None:

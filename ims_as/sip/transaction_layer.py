@@ -192,6 +192,10 @@ class TransactionLayer:
         self.start_client(transaction, invite.flow, cancel.to_bytes())
         invite.fire(Event.CANCEL)
 
+    def expects(self, response: Response) -> bool:
+        """Whether it answers a request of ours."""
+        return (response.via.branch or "", response.cseq.method) in self._clients
+
     def receive_response(self, response: Response, flow: Flow) -> None:
         """A parsed response from the wire."""
         via = response.via

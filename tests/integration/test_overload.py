@@ -7,6 +7,7 @@ import time
 
 import trio
 
+from ims_as.defence.oc import OverloadControl
 from ims_as.sip.invite_session import Answered, Ended, Rejected
 from ims_as.sip.message import Request
 from tests.support.world import BOB, World, until, world
@@ -157,5 +158,31 @@ def test_only_the_hop_of_a_call_may_end_it_where_that_is_asked():
             assert here.app.endpoint.counters.refusals["in-dialog request from elsewhere"] == 1
             leg.session.bye()
             await leg.wait(Ended)
+
+    trio.run(main)
+
+
+def test_a_peer_that_can_throttle_is_told_how_much_in_each_response():
+    async def main() -> None:
+        async with world("limits.latency_target_ms=10") as here:
+            here.core.overload_control = OverloadControl(is_exempt=lambda _: False)
+            told: list[str | None] = []
+            async with trio.open_nursery() as load:
+                load.start_soon(keep_loop_busy)
+                await until_overloaded(here)
+                with trio.fail_after(10):
+                    while not (told and told[-1]):
+                        leg = here.call()
+                        while not leg.events:
+                            await trio.sleep(0.01)
+                        event = leg.events[0]
+                        if isinstance(event, Rejected) and event.response is not None:
+                            told.append(event.response.via.param("oc"))
+                            assert "Retry-After" not in event.response.headers
+                        elif isinstance(event, Answered):
+                            leg.session.bye()
+                load.cancel_scope.cancel()
+            assert 0 < int(told[-1] or 0) <= 95
+            await until(lambda: not here.app.context.admission.load.is_overloaded)
 
     trio.run(main)

@@ -102,3 +102,25 @@ def test_a_peer_that_sends_too_much_is_refused_alone() -> None:
     assert fixture.gate.refused == {"peer-calls": 1}
     fixture.clock.advance(1.0)
     assert fixture.ask() is None
+
+
+def test_peers_that_throttle_themselves_are_not_sent_away() -> None:
+    """RFC 7339 §5.10.2: Retry-After would make the load swing between nothing and too much."""
+    fixture = Fixture(load=LoadMonitor(0.05), max_calls=100)
+    overload(fixture)
+    able = build_request(via='SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK-1;oc;oc-algo="loss"')
+    refusal = fixture.gate(able, FLOW)
+    assert refusal is not None
+    assert [name for name, _ in refusal.headers] == ["Reason"]
+    refusal = fixture.gate(build_request(), FLOW)
+    assert refusal is not None
+    assert [name for name, _ in refusal.headers] == ["Retry-After", "Reason"]
+    fixture.gate.retry_after_s = 0
+    refusal = fixture.gate(build_request(), FLOW)
+    assert refusal is not None
+    assert [name for name, _ in refusal.headers] == ["Reason"]
+    for _ in range(10):
+        fixture.gate(able, FLOW)
+        fixture.clock.advance(0.05)
+        fixture.admission.load.observe(1.0, now=fixture.clock())
+    assert fixture.admission.load.loss > 0.2
