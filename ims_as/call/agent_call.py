@@ -113,7 +113,8 @@ class AgentCall:
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
-                    if await self._set_up():
+                    # a CANCEL may have come before this task
+                    if self.record.termination is None and await self._set_up():
                         await self._converse()
                     self._nursery.cancel_scope.cancel()
         except Exception as error:  # the guard around one call

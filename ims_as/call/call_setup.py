@@ -35,6 +35,8 @@ class CallSetup:
         call = self._call
         deadline = call.received + call.context.config.sip.answer_budget_ms / 1000
         await self._load_profile()
+        if call.record.termination is not None:  # cancelled in the very moment when the wait was over
+            return False
         if not call.profile.settings.enabled:
             pass_on(call, "profile-disabled")
             return False
@@ -59,7 +61,10 @@ class CallSetup:
             # nothing is sent to the caller before the answer: what plays now would be early media that nobody agreed to
             await call.engines.open(wanted, deadline=deadline)
         except MediaError as error:
-            unable(call, error.code, error.detail, 503)
+            if call.record.termination is None:
+                unable(call, error.code, error.detail, 503)
+            return False
+        if call.record.termination is not None:
             return False
         return await Answering(call, call.agent.answer).run()
 

@@ -49,8 +49,8 @@ class CallerRequests:
             return
         if event.request.method == "REFER":
             receiver = accept_refer(call, call.session, event)
-            if receiver is not None:
-                call.post("refer", receiver)
+            if receiver is not None and not call.post("refer", receiver):
+                receiver.close()
             return
         if event.request.method != "INFO":
             return

@@ -253,8 +253,8 @@ class Join:
     def _receive_refer(self, event: RequestReceived) -> None:
         """The far party hands the near one on."""
         receiver = accept_refer(self._call, self.far.session, event)
-        if receiver is not None:
-            self._call.post("refer", receiver)
+        if receiver is not None and not self._call.post("refer", receiver):
+            receiver.close()
 
     def close(self) -> None:
         """The call is over, or the near party is joined to somebody else."""
