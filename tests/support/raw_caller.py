@@ -125,7 +125,9 @@ class RawCaller:
                 data = self.socket.recv(65535)
             except BlockingIOError:
                 return
-            self.received.append(parse_message_untrusted(data))
+            message = parse_message_untrusted(data)
+            if message.call_id == self.call_id:  # else of an earlier call from this address
+                self.received.append(message)
 
     async def response(self, method: str = "INVITE", status: int | None = None, cseq: int | None = None) -> Response:
         """The next response to such a request that is not a 100; of that status, if one is named."""

@@ -322,6 +322,7 @@ class World:
         headers: Sequence[tuple[str, str]] = (),
         odi: bool = True,
         transport: str | None = None,
+        on_event: Callable[[InviteSession, SessionEvent], None] | None = None,
     ) -> Leg:
         """An INVITE over ISC, as an S-CSCF sends it."""
         route = [f"<{IDENTITY};lr;transport={transport or self.sip.transport}>", *([self.odi] if odi else [])]
@@ -335,7 +336,13 @@ class World:
         offer = self.caller_rtp.offer() if body is None else body
         Leg.__init__(leg, session=None)  # type: ignore[arg-type]
         leg.session = self.agent.invite(
-            uri=to, from_=f"<{ALICE}>", to=f"<{to}>", route=route, headers=extra, body=offer, on_event=leg.on_event
+            uri=to,
+            from_=f"<{ALICE}>",
+            to=f"<{to}>",
+            route=route,
+            headers=extra,
+            body=offer,
+            on_event=leg.on_event if on_event is None else on_event,
         )
         return leg
 
