@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ims_as.call.order import CallOrder, OrderError, parse_order_untrusted
 from ims_as.config import AgentConfig, Config
@@ -116,3 +118,29 @@ def test_what_is_refused(content: object, expected: tuple[int, str, str]) -> Non
 )
 def test_what_is_no_uri_to_call(uri: str) -> None:
     assert refused({"to": uri})[:2] == (422, "bad-uri")
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([BOB, "tel:+49891"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["to", "from", "on_behalf_of", "agent", "ring_timeout_s", "headers", "data", "connect"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(NAMES, VALUES, max_size=8) | VALUES)
+def test_whatever_comes_is_an_order_or_refused(content: Any) -> None:
+    try:
+        order = parse_order_untrusted(content, CONFIG)
+    except OrderError:
+        return
+    for name, value in order.headers:
+        assert name.isprintable()
+        assert value.isprintable()
+    assert order.ring_timeout_s >= 1
