@@ -79,7 +79,9 @@ class CalleeSide:
     def _is_interval_refused(self) -> bool:
         """422 (RFC 4028 §9); the caller comes again with a longer one."""
         session = self._session
-        if not session.is_interval_refused(session.request, self.server):
+        if "session-expires" not in session.request.headers or not session.is_interval_refused(
+            session.request, self.server
+        ):
             return False
         session.end("local", None, "rejected 422")
         return True

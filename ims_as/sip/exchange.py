@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ims_as.sip.body import SDP_TYPE, sdp_of
 from ims_as.sip.dialog import Dialog
@@ -265,6 +265,11 @@ class DialogExchange:
         self.wake()
         return True
 
+    @property
+    def is_waited_for(self) -> bool:
+        """A request of ours waits, or backs off."""
+        return self._outgoing is not None
+
     def wake(self) -> None:
         """Something has ended that others may have waited for."""
         if self._outgoing is not None:
@@ -462,8 +467,13 @@ class PastExchange(DialogExchange):
     __slots__ = ()
 
     def __init__(self, exchange: DialogExchange) -> None:
-        for name in _KEPT:
-            setattr(self, name, getattr(exchange, name))
+        self.dialog = exchange.dialog
+        self.local_body = exchange.local_body
+        self.remote_body = exchange.remote_body
+        self.is_settled = exchange.is_settled
+        self.peer_allow = exchange.peer_allow
+        self.rseq = exchange.rseq
+        self.n_reliable = exchange.n_reliable
         self.ok = None
         self.offer = Offer.NONE
         self._outgoing = self._queued = self._reinvite = self._update = self._unacked = None
@@ -479,9 +489,6 @@ class PastExchange(DialogExchange):
 
     def wake(self) -> None:
         """Nobody waits."""
-
-
-_KEPT: Final = ("dialog", "local_body", "remote_body", "is_settled", "peer_allow", "rseq", "n_reliable")
 
 
 def _is_offer(request: OutgoingOffer) -> bool:

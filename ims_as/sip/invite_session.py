@@ -253,7 +253,8 @@ class InviteSession(SessionCore):
         if self.state is SessionState.ANSWERED:
             self.state = SessionState.CONFIRMED
         self.emit(Acked(ack))
-        self.exchange.wake()
+        if self.exchange.is_waited_for:
+            self.exchange.wake()
         # kept for as long as the call lasts, and hardly looked at again
         self.request.headers.compact()
 
