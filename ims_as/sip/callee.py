@@ -78,10 +78,8 @@ class CalleeSide:
 
     def _is_interval_refused(self) -> bool:
         """422 (RFC 4028 §9); the caller comes again with a longer one."""
-        session = self._session
-        if "session-expires" not in session.request.headers or not session.is_interval_refused(
-            session.request, self.server
-        ):
+        session, request = self._session, self._session.request
+        if "session-expires" not in request.headers or not session.is_interval_refused(request, self.server):
             return False
         session.end("local", None, "rejected 422")
         return True

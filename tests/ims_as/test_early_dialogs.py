@@ -431,3 +431,51 @@ def test_spurious_responses_after_the_end() -> None:
     respond(fork, fork.carols, 200)
     fork.run(0.1)
     fork.finish()
+
+
+def test_second_answer_is_hung_up_by_its_own_route() -> None:
+    fork = Fork()
+    fork.carols.provisional(180)
+    fork.run(0.1)
+    fork.bobs.answer(ANSWER)
+    fork.run(0.1)
+    respond(fork, fork.carols, 200, [("Record-Route", "<sip:10.0.0.3;late;lr>")])
+    for data in (data for *_, target, data in fork.network.sent[-2:] if target[0] == "10.0.0.3"):
+        assert data[:4] in (b"ACK ", b"BYE ")
+        assert b"Route: <sip:10.0.0.3;late;lr>" in data
+    assert fork.messages("10.0.0.3")[-2:] == ["ACK", "BYE"]
+    fork.carols.reject(486)
+    fork.finish()
+
+
+def test_answer_ends_what_is_under_way_in_other_early_dialogs() -> None:
+    fork = Fork()
+    fork.bobs.provisional(183, body=ANSWER)
+    fork.carols.provisional(183, body=CAROLS)
+    fork.run(0.1)
+    fork.carols.update(b"carol 2")
+    on(fork.bob, UpdateReceived, lambda session, event: session.reject_update(491))
+    fork.caller.update(b"to bob", to_tag=fork.bobs.key[1])
+    fork.run(0.1)
+    fork.carols.answer(b"")  # waits for its UPDATE
+    assert fork.caller.accept_update(b"to carol", to_tag=fork.carols.key[1])
+    fork.run(0.1)
+    assert fork.caller.state is SessionState.CONFIRMED
+    n_updates = fork.messages("10.0.0.2").count("UPDATE")
+    fork.run(10)
+    assert fork.messages("10.0.0.2").count("UPDATE") == n_updates  # the one that backed off is given up
+    fork.finish()
+
+
+def test_answer_refuses_a_pending_update_of_another_callee() -> None:
+    fork = Fork()
+    fork.bobs.provisional(183, body=ANSWER)
+    fork.carols.provisional(183, body=CAROLS)
+    fork.run(0.1)
+    fork.carols.update(b"carol 2")
+    fork.run(0.1)
+    fork.bobs.answer(b"")
+    fork.run(0.1)
+    assert "487 UPDATE" in fork.messages("10.0.0.3")
+    assert not fork.caller.accept_update(b"late", to_tag=fork.carols.key[1])
+    fork.finish()
