@@ -217,10 +217,15 @@ class EndpointCore(Sender):
         self.counters.responses_out[error.status_hint] += 1
         self._put(flow, response.to_bytes())
 
+    def receive_connection_open(self, connection: int) -> None:
+        """A stream connection of ours could be opened."""
+        self._late.receive_connection_open(connection)
+
     def receive_connection_lost(self, connection: int, reason: str) -> None:
         """A stream connection broke or could not be opened."""
         try:
             self._layer.receive_connection_lost(connection, reason)
+            self._late.receive_connection_lost(connection)
         except Exception as error:  # a bug in what waits on a connection must not cost the others
             self._note_guard_error(error, b"")
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ims_as.sip.errors import SipParseError
 from ims_as.sip.flow import Destination
-from ims_as.sip.message import Request
+from ims_as.sip.header_types import parse_seconds
+from ims_as.sip.message import Request, Response
 from ims_as.sip.transaction import ClientEvent, ClientTransaction, ResponseReceived, TransportFailure
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ __all__ = ["AVOID_S", "FailedTargets", "Failover"]
 
 AVOID_S: Final = 32.0
 """A place that failed is tried last for so long: about what its transactions take to time out."""
+MAX_AVOID_S: Final = 3600.0
+"""However long a Retry-After is."""
+NO_STREAM_S: Final = 300.0
+"""A place that takes datagrams and no TCP connections is not asked for one again for so long."""
 MAX_FAILED: Final = 1024
 
 
@@ -31,11 +37,11 @@ class FailedTargets:
 
     _until: dict[Destination, float] = attrs.Factory(dict)
 
-    def add(self, target: Destination, now: float) -> None:
+    def add(self, target: Destination, now: float, seconds: float = AVOID_S) -> None:
         self._until.pop(target, None)
         if len(self._until) >= MAX_FAILED:
             del self._until[next(iter(self._until))]
-        self._until[target] = now + AVOID_S
+        self._until[target] = now + seconds
 
     def has(self, target: Destination, now: float) -> bool:
         until = self._until.get(target)
@@ -61,7 +67,7 @@ class Failover:
         others: where to go next, in order.
     """
 
-    __slots__ = ("_core", "_current", "_has_progressed", "_on_event", "_others", "_request", "_target")
+    __slots__ = ("_core", "_current", "_has_progressed", "_has_response", "_on_event", "_others", "_request", "_target")
 
     def __init__(
         self,
@@ -77,19 +83,22 @@ class Failover:
         self._target = target
         self._others = list(others)
         self._on_event: Callable[[ClientEvent], None] = first.on_event
+        self._has_response = False
         self._has_progressed = False
 
     def __call__(self, event: ClientEvent) -> None:
-        if isinstance(event, ResponseReceived):
-            status = event.response.status
-            if 100 < status < 200:
-                self._has_progressed = True
-            is_failure = status == 503
-        else:
-            is_failure = True
-        if is_failure and self._may_go_on(event) and self._try_next():
+        if self._is_failure(event) and self._may_go_on(event) and self._try_next():
             return
         self._on_event(event)
+
+    def _is_failure(self, event: ClientEvent) -> bool:
+        """503, a broken transport, or silence (§4.3): a time-out after a provisional response is none."""
+        if isinstance(event, ResponseReceived):
+            status = event.response.status
+            self._has_response = True
+            self._has_progressed = self._has_progressed or 100 < status < 200
+            return status == 503
+        return isinstance(event, TransportFailure) or not self._has_response
 
     def _may_go_on(self, event: ClientEvent) -> bool:
         if self._current.is_cancelled or self._has_progressed:
@@ -100,9 +109,17 @@ class Failover:
             self._others = [other for other in self._others if (other.host, other.port) != here]
         if not self._others:
             return False
-        self._core.failed_targets.add(self._target, self._core.now())
+        self._core.failed_targets.add(self._target, self._core.now(), self._avoid_s(event))
         # a dialog is bound to the one that answered; only what was never sent may go another way
         return isinstance(event, TransportFailure) or self._request.to_tag is None
+
+    def _avoid_s(self, event: ClientEvent) -> float:
+        """How long the place that has failed is avoided."""
+        if isinstance(event, ResponseReceived):
+            return _retry_after_s(event.response)
+        nearest = self._others[0]
+        is_deaf = nearest.transport == "UDP" and (nearest.host, nearest.port) == (self._target.host, self._target.port)
+        return NO_STREAM_S if is_deaf and isinstance(event, TransportFailure) else AVOID_S
 
     def _try_next(self) -> bool:
         while self._others:
@@ -111,6 +128,17 @@ class Failover:
             if successor is not None:
                 self._current.successor = successor
                 self._current = successor
+                self._has_response = False
                 self._core.counters.failovers[self._target.transport] += 1
                 return True
         return False
+
+
+def _retry_after_s(response: Response) -> float:
+    """What a 503 asks for (RFC 3261 §21.5.4), within reason."""
+    text = response.headers.get("retry-after")
+    try:
+        wanted = float(parse_seconds(text)) if text is not None else AVOID_S
+    except SipParseError:
+        wanted = AVOID_S
+    return min(max(wanted, 1.0), MAX_AVOID_S)

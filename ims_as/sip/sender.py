@@ -12,9 +12,10 @@ from typing import Final, Literal, NamedTuple, Protocol
 from ims_as.sip.counters import METHODS, SipCounters
 from ims_as.sip.errors import LocalProtocolError, SipParseError
 from ims_as.sip.failover import FailedTargets, Failover
-from ims_as.sip.flow import DEFAULT_PORTS, Destination, Flow
+from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.grammar import format_host
 from ims_as.sip.header_types import Via
+from ims_as.sip.late_responses import LateResponses
 from ims_as.sip.message import Request, Response
 from ims_as.sip.next_hop import next_hop
 from ims_as.sip.timers import TimerConfig, TimerHandle
@@ -103,6 +104,7 @@ class Sender(ABC):
             max_transactions=max_transactions,
         )
         self.now = clock
+        self._late = LateResponses(self._flow_to, self._look_up, self._put, self.is_trusted, clock, self.counters)
         self.failed_targets = FailedTargets()
         """Places that did not answer lately; tried last."""
 
@@ -127,6 +129,10 @@ class Sender(ABC):
     @abstractmethod
     def _listener(self, transport: str, host: str) -> tuple[str, int]:
         """Our address for Via and Contact towards that transport and local or remote host."""
+
+    @abstractmethod
+    def is_trusted(self, host: str) -> bool:
+        """Whether an address may speak to us."""
 
     # ---------------------------------------------------------------- tokens and timers
 
@@ -338,17 +344,9 @@ class Sender(ABC):
         assert flow is not None
         reason = self._put(flow, message)
         if reason == CONNECTION_GONE and isinstance(transaction, ServerTransaction):
-            # §18.2.2: open a connection to the source address and the port of the Via
-            via = transaction.request.via
-            port = via.port or DEFAULT_PORTS[flow.transport]
-            try:
-                again = self._flow_to(Destination(flow.transport, flow.remote[0], port, domain=via.host))
-            except OSError as error:
-                reason = str(error)
-            else:
-                assert again is not None
-                transaction.flow = again
-                reason = self._put(again, message)
+            reason = self._late.send(transaction, message)
+        elif self._late.is_busy and isinstance(transaction, ServerTransaction):
+            self._late.note_response(transaction, message)
         if reason is not None:
             self.counters.drops[f"not sent: {reason}"] += 1
         return reason

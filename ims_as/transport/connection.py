@@ -64,6 +64,7 @@ class StreamUser(Protocol):
     def is_trusted(self, host: str) -> bool: ...
     def receive_message_untrusted(self, message: Request | Response, flow: Flow) -> bool: ...
     def receive_error_untrusted(self, error: SipParseError, data: bytes, flow: Flow) -> None: ...
+    def receive_connection_open(self, connection: int) -> None: ...
     def receive_connection_lost(self, connection: int, reason: str) -> None: ...
 
 
@@ -143,6 +144,9 @@ class Connection:
                     await self._connect()
                 await self._secure()
                 self._is_open = True
+                if self.is_ours:
+                    assert self.flow.connection is not None
+                    self._owner.user.receive_connection_open(self.flow.connection)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write)
                     nursery.start_soon(self._watch)

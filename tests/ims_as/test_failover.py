@@ -10,8 +10,10 @@ from ims_as.sip.failover import AVOID_S, MAX_FAILED, FailedTargets
 from ims_as.sip.flow import Destination
 from ims_as.sip.invite_session import Answered, InviteSession, Rejected
 from ims_as.sip.message import build_response
+from ims_as.sip.transaction import ClientEvent, TransactionTimeout
 from tests.support.link import LinkEndpoint, LinkNetwork
 from tests.support.sip_agents import OFFER, RecordingAgent
+from tests.support.sip_messages import build_request
 
 PLACES = [("10.0.0.2", 5060), ("10.0.0.3", 5060), ("10.0.0.4", 5060)]
 FIRST, SECOND, THIRD = (place[0] for place in PLACES)
@@ -153,6 +155,43 @@ def test_who_failed_is_tried_last_for_a_while():
     net.call()
     net.network.run(1)
     assert net.asked() == [FIRST, SECOND]
+
+
+def test_retry_after_is_how_long_it_is_avoided():
+    net = Net(
+        first=lambda agent, session: session.reject(503, headers=[("Retry-After", "100 (busy);duration=5")]) and None
+    )
+    net.call()
+    net.network.run(1)
+    place = Destination("UDP", FIRST, 5060)
+    assert net.core.failed_targets.has(place, net.core.now() + 98)
+    assert not net.core.failed_targets.has(place, net.core.now() + 100)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("nonsense", AVOID_S), ("99999999999", AVOID_S), ("4000000000", 3600)])
+def test_retry_after_that_makes_no_sense(text: str, seconds: float):
+    net = Net(first=lambda agent, session: session.reject(503, headers=[("Retry-After", text)]) and None)
+    net.call()
+    net.network.run(1)
+    place = Destination("UDP", FIRST, 5060)
+    assert net.core.failed_targets.has(place, net.core.now() + seconds - 2)
+    assert not net.core.failed_targets.has(place, net.core.now() + seconds)
+
+
+def test_who_says_trying_is_not_silent():
+    """RFC 3263 §4.3: only a time-out without any response is a failure."""
+    net = Net(second=answer)
+    trying = RecordingAgent(net.network.add(FIRST))
+    trying.agent.on_request = lambda request, transaction: net.network.endpoints[FIRST, 5060].send_response(
+        transaction, build_response(request, 100)
+    )
+    events: list[ClientEvent] = []
+    request = build_request("OPTIONS", uri="sip:pool.example")
+    request.headers.pop_value("Via")
+    net.core.send_request(request, on_event=events.append)
+    net.network.run(40)
+    assert {target[0] for _, _, target, data in net.network.sent if data.startswith(b"OPTIONS")} == {FIRST}
+    assert isinstance(events[-1], TransactionTimeout)
 
 
 def test_requests_inside_a_dialog_stay_where_they_are():

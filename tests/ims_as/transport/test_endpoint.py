@@ -22,6 +22,8 @@ from ims_as.transport.endpoint import (
     TransportFailure,
     WireEvent,
 )
+from ims_as.transport.resolver import NameServers
+from tests.support.dns_server import dns_server
 from tests.support.sip_agents import OFFER, OnInvite, RecordingAgent
 from tests.support.sip_messages import build_request, request_bytes
 
@@ -190,6 +192,61 @@ def test_response_finds_its_way_when_the_connection_is_gone() -> None:
                 with accepted:
                     received = await trio.to_thread.run_sync(accepted.recv, 4096)
                 assert received.startswith(b"SIP/2.0 200 OK\r\n")
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("via", "trusted", "arrives"),
+    [
+        ("peer.example", True, True),
+        ("peer.example:{port}", True, True),
+        ("127.0.77.11:{port}", True, True),
+        ("127.0.77.11:{port}", False, False),  # nobody has our answers sent to a stranger
+        ("nobody.example", True, False),
+    ],
+)
+def test_response_goes_to_the_host_of_the_via_at_last(via: str, trusted: bool, arrives: bool) -> None:
+    """RFC 3263 §5: neither the connection nor the address that it came from is there any more."""
+
+    async def test() -> None:
+        with socket.create_server(("127.0.77.11", 0)) as listener, socket.create_server(("127.0.77.12", 0)) as closed:
+            port, closed_port = listener.getsockname()[1], closed.getsockname()[1]
+            closed.close()
+            zone = f"""
+_sip._tcp.peer.example. 60 SRV 1 1 {closed_port} gone.peer.example.
+_sip._tcp.peer.example. 60 SRV 2 1 {port} host.peer.example.
+gone.peer.example. 60 A 127.0.77.12
+host.peer.example. 60 A 127.0.77.11
+peer.example. 60 A 127.0.77.11
+"""
+            async with dns_server(zone, "127.0.77.53") as names:
+                b = Endpoint(
+                    listen=listen("127.0.77.2", "tcp"),
+                    dns=NameServers((names.address,), 1.0),
+                    is_trusted=lambda host: trusted or host != "127.0.77.11",
+                )
+                held: list[tuple[Request, ServerTransaction]] = []
+                RecordingAgent(b).agent.on_request = lambda request, transaction: held.append((request, transaction))
+                async with running(b):
+                    address = b.addresses[0].host, b.addresses[0].port
+                    with socket.create_connection(address, source_address=("127.0.77.1", 0)) as peer:
+                        text = f"SIP/2.0/TCP {via.format(port=port)};branch=z9hG4bK1"
+                        peer.sendall(request_bytes("OPTIONS", via=text))
+                        await until(lambda: held)
+                    await until(lambda: b.n_connections == 0)
+                    request, transaction = held[0]
+                    b.send_response(transaction, build_response(request, 183))
+                    b.send_response(transaction, build_response(request, 200))
+                    if arrives:
+                        listener.settimeout(5)
+                        accepted, _ = await trio.to_thread.run_sync(listener.accept)
+                        with accepted:
+                            received = await trio.to_thread.run_sync(accepted.recv, 4096)
+                        assert received.startswith(b"SIP/2.0 200 OK\r\n")
+                    else:
+                        await until(lambda: b.counters.drops["response without a way"])
+                    assert not b.counters.guard_errors
 
     run(test)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from ims_as.sip.failover import NO_STREAM_S
+from ims_as.sip.flow import Destination
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.sender import MAX_DATAGRAM_BYTES
 from ims_as.sip.transaction import ClientEvent, ResponseReceived, ServerTransaction
@@ -95,3 +97,19 @@ def test_without_tcp_of_our_own_it_is_a_datagram():
 @pytest.mark.parametrize("size", [500, 2000])
 def test_a_place_that_is_overloaded_is_not_asked_again_by_the_other_transport(size: int):
     assert exchange(size, status=503) == [("UDP" if size < 1000 else "TCP", size)]
+
+
+def test_where_nobody_listens_is_remembered_for_minutes():
+    async def main() -> None:
+        sender = Endpoint(listen=[ListenAddress(name, OURS, 5060) for name in ("udp", "tcp")])
+        async with trio.open_nursery() as nursery:
+            await nursery.start(sender.run)
+            transaction = sender.send_request(message_of(2000), on_event=lambda event: None)
+            with trio.fail_after(5):
+                while transaction.successor is None:
+                    await trio.sleep(0.001)
+            assert sender.failed_targets.has(Destination("TCP", PEER, 5060), sender.now() + NO_STREAM_S - 5)
+            assert not sender.failed_targets.has(Destination("TCP", PEER, 5060), sender.now() + NO_STREAM_S)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)

@@ -27,6 +27,7 @@ class NotingUser:
     def __init__(self) -> None:
         self.messages: list[tuple[Request | Response, Flow]] = []
         self.errors: list[str] = []
+        self.opened: list[int] = []
         self.lost: list[tuple[int, str]] = []
         self.trusted = True
         self.works = True
@@ -40,6 +41,9 @@ class NotingUser:
 
     def receive_error_untrusted(self, error: SipParseError, data: bytes, flow: Flow) -> None:
         self.errors.append(error.reason)
+
+    def receive_connection_open(self, connection: int) -> None:
+        self.opened.append(connection)
 
     def receive_connection_lost(self, connection: int, reason: str) -> None:
         self.lost.append((connection, reason))
