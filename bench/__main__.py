@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import calls, media_direct, signalling
+from bench import calls, media_direct, overload, signalling
 
 PERCENTILES = ("p50", "p99", "p999", "max")
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -87,6 +87,7 @@ def run(options: argparse.Namespace) -> str:
         "Answered calls, engine connected each time",
         table(["calls/s", "failed", "CPU µs per call", "calls per CPU-second"], rows),
     )
+    _overload(say, 0.9 * busy["calls_per_cpu_s"], options.overload)
     _signalling(say, options.seconds)
     return "\n\n".join(parts) + "\n"
 
@@ -125,6 +126,19 @@ def _signalling(say: Callable[[str, str], None], seconds: float) -> None:
         ["held dialog of SIPp (PSS of 10,000)", f"{held['kib_per_dialog']} KiB"],
     ]
     say("Inside the stack", table(["what", "each"], rows))
+
+
+def _overload(say: Callable[[str, str], None], peak: float, seconds: float) -> None:
+    """The whole server, engines and all, offered twice its peak."""
+    with tempfile.TemporaryDirectory() as directory:
+        result = overload.run(round(peak), seconds, Path(directory))
+    names = ("peak", "overload", "recovery")
+    keys = ("offered_per_s", "calls", "completed_per_s", "refused", "failed", "retransmissions", "cpu_share")
+    rows = [[name, *(str(result[name][key]) for key in keys)] for name in names]
+    head = ["phase", "offered/s", "calls", "completed/s", "refused", "failed", "retransmissions", "CPU"]
+    text = table(head, rows)
+    text += f"\n\nGoodput in overload: **{result['goodput']:.2f}** of the peak; refused later than 2 s after it: "
+    say(f"Twice the peak for {seconds:g} s", f"{text}{result['refused_after_2_s']}.")
 
 
 def _in_a_process(piece: str) -> dict[str, Any]:
@@ -166,6 +180,7 @@ def main() -> int:
     parser.add_argument("--windows", type=int, default=3)
     parser.add_argument("--window", type=float, default=5)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--overload", type=float, default=60, help="seconds at twice the peak")
     options = parser.parse_args()
     text = run(options)
     RESULTS.mkdir(exist_ok=True)

@@ -168,10 +168,11 @@ def latency(share: float, *, seconds: float, work: Path, mode: str = "answer") -
     """
     with running_peer("ims_as.sip", mode) as sid:
         rate = 1000.0
-        for _ in range(3):  # the cost of a call falls with the rate: several messages share a wake-up
+        for _ in range(5):  # step by step: the cost of a call falls with the rate, for messages share wake-ups
             before = session_cpu_s(sid)
-            made = _load(work, rate, 2)["calls"]
-            rate = round(share * made / (session_cpu_s(sid) - before))
+            failed = _load(work, rate, 3)["failed"]
+            used = (session_cpu_s(sid) - before) / 3
+            rate = round(rate * (0.7 if failed else min(1.5, share / used)))
         before = session_cpu_s(sid)
         result = _load(work, rate, seconds)
         used = session_cpu_s(sid) - before

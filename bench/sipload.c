@@ -30,7 +30,7 @@ struct call { int64_t sent, bye_at; char to[160]; char first, answered, done; };
 static struct call *calls;
 static int64_t *times;
 static unsigned begun, byes, n_times, completed, refused, strange;
-static int sock;
+static int sock, pid;           /* the process tells this run from others */
 static const char *our_host, *server_host, *port;
 
 static int64_t now(void)
@@ -48,10 +48,10 @@ static void send_request(const char *method, unsigned n, const char *to, int cse
         length = sprintf(body, "v=0\r\no=- 1 1 IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n"
                          "a=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n", our_host, our_host);
     int size = snprintf(text, sizeof text,
-        "%s sip:ai@%s:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s:5060;branch=z9hG4bK-%u-%s\r\n"
-        "From: <sip:load%u@%s:5060>;tag=l%u\r\n%s\r\nCall-ID: %u-load@%s\r\nCSeq: %d %s\r\n"
+        "%s sip:ai@%s:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s:5060;branch=z9hG4bK-%u-%d-%s\r\n"
+        "From: <sip:load%u@%s:5060>;tag=l%u\r\n%s\r\nCall-ID: %u-%d-load@%s\r\nCSeq: %d %s\r\n"
         "Contact: <sip:load@%s:5060>\r\nMax-Forwards: 70\r\n%sContent-Length: %d\r\n\r\n%s",
-        method, server_host, port, our_host, n, branch, n, our_host, n, to, n, our_host, cseq, method,
+        method, server_host, port, our_host, n, pid, branch, n, our_host, n, to, n, pid, our_host, cseq, method,
         our_host, length ? "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\nContent-Type: application/sdp\r\n" : "",
         length, body);
     send(sock, text, size, 0);
@@ -110,6 +110,7 @@ int main(int argc, char **argv)
         perror("sipload");
         return 1;
     }
+    pid = getpid();
     srand48(1);
     char to[160], text[65536];
     snprintf(to, sizeof to, "To: <sip:ai@%s:%s>", server_host, port);
