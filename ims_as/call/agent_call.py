@@ -124,6 +124,13 @@ class AgentCall:
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_DEADLINE_S):
                 await self.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Cuts the circles among the parts of the call, which is over: so it is freed now, not by the collector."""
+        self._nursery = None
+        self.engines = self.handover = self.join = None
+        del self.offers, self.digits, self._requests, self._media
 
     async def _set_up(self) -> bool:
         """False when the call is over already."""

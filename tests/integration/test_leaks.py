@@ -2,6 +2,7 @@
 
 import gc
 import os
+import weakref
 from collections import Counter
 
 import trio
@@ -92,3 +93,21 @@ def test_many_calls_leave_nothing(monkeypatch):
             assert left["CallRecord"] <= 5
 
     trio.run(main, instruments=[tasks])
+
+
+def test_a_call_that_is_over_is_freed_without_the_collector():
+    async def main() -> None:
+        async with world() as here:
+            leg = here.call()
+            await leg.wait(Answered)
+            gone = weakref.ref(next(iter(here.app.context.calls)))
+            gc.collect()
+            gc.disable()
+            try:
+                await end(leg)
+                await here.until_idle()
+                await until(lambda: gone() is None)
+            finally:
+                gc.enable()
+
+    trio.run(main)
