@@ -37,7 +37,7 @@ Header = tuple[str, str]
 class CallerSide:
     """Made with the session; the session's public methods say what is promised."""
 
-    __slots__ = ("_ack", "_client", "_early", "_forks", "_n_attempts", "_send", "_session", "is_cancelled")
+    __slots__ = ("_ack", "_client", "_early", "_forks", "_left", "_n_attempts", "_send", "_session", "is_cancelled")
 
     def __init__(self, session: SessionCore) -> None:
         self._session = session
@@ -45,6 +45,8 @@ class CallerSide:
         self._early: dict[str, DialogExchange] = {}
         self._forks: dict[str, Dialog] = {}
         """Dialogs that were hung up, by To tag; their 2xx are still ACKed."""
+        self._left: dict[str, Dialog] = {}
+        """Early dialogs that are over, in case of a 2xx all the same: their sequence numbers go on."""
         self._ack: tuple[bytes, tuple[Header, ...]] | None = None
         """Body and headers of the ACK that was sent."""
         self._send: Callable[[Request, Callable[[ClientEvent], None]], ClientTransaction] | None = None
@@ -67,22 +69,32 @@ class CallerSide:
         session = self._session
         exchange = self._early.get(tag)
         if exchange is None:
-            dialog = Dialog.from_uac(session.request, response)
-            dialog.headers = session.request_headers
-            exchange = session.new_exchange(dialog)
-            self._early[tag] = exchange
+            exchange = self._early[tag] = session.new_exchange(self._dialog_of(tag, response))
         else:
             assert exchange.dialog is not None
             exchange.dialog.update_target(response)
         exchange.note_allow(response)
         return exchange
 
+    def _dialog_of(self, tag: str, response: Response) -> Dialog:
+        """One that was left and comes back (a 2xx after 199, or of a callee that was not the first) counts on."""
+        dialog = self._left.pop(tag, None)
+        if dialog is None:
+            dialog = Dialog.from_uac(self._session.request, response)
+            dialog.headers = self._session.request_headers
+        return dialog
+
+    def _leave(self, tag: str, exchange: DialogExchange) -> None:
+        exchange.close()
+        if exchange.dialog is not None and len(self._left) < MAX_FORKS:
+            self._left[tag] = exchange.dialog
+
     def _end_early(self, tag: str, response: Response | None) -> None:
         exchange = self._early.pop(tag, None)
         if exchange is None:
             return
         session = self._session
-        exchange.close()
+        self._leave(tag, exchange)
         if session.exchange is exchange:
             left = list(self._early.values())
             session.exchange = left[-1] if left else session.new_exchange(None)
@@ -260,8 +272,8 @@ class CallerSide:
             exchange.remote_body = body or exchange.remote_body
             needs_ack = True
         del self._early[tag]
-        for other in self._early.values():
-            other.close()
+        for other in self._early.items():
+            self._leave(*other)
         self._early.clear()
         session.answered_as_caller(exchange, response)
         if not needs_ack:
@@ -300,21 +312,19 @@ class CallerSide:
         if len(self._forks) >= MAX_FORKS:
             return
         early = self._early.pop(tag, None)
-        if early is not None and early.dialog is not None:
-            early.close()
-            fork = early.dialog
-            fork.confirm(response)
-        else:
-            fork = Dialog.from_uac(self._session.request, response)
-            fork.headers = self._session.request_headers
+        if early is not None:
+            self._leave(tag, early)
+        fork = self._dialog_of(tag, response)
+        fork.confirm(response)
         self._forks[tag] = fork
         self._acknowledge(fork)
         self._session.endpoint.send_request(fork.build_request("BYE"), on_event=_ignore)
 
     def stop(self) -> None:
         """The session is over."""
-        for exchange in self._early.values():
-            exchange.close()
+        for each in self._early.items():
+            self._leave(*each)
+        self._early.clear()
 
 
 def _ignore(event: ClientEvent) -> None:

@@ -63,6 +63,9 @@ class Fork:
         """What Alice sent there."""
         return [name_of(data) for _, source, target, data in self.network.sent if target[0] == host]
 
+    def sent_to(self, host: str) -> list[bytes]:
+        return [data for _, _, target, data in self.network.sent if target[0] == host]
+
     def finish(self) -> None:
         for session in (self.bobs, self.carols):
             session.bye()
@@ -107,7 +110,8 @@ def test_second_answer_is_acked_and_hung_up_with_the_next_cseq() -> None:
     fork.carols.answer(b"")
     fork.run(1)
     assert fork.messages("10.0.0.3") == ["INVITE", "PRACK", "ACK", "BYE"]
-    assert fork.carol.names() == ["Pracked", "Acked", "Ended"]  # a BYE out of order would have been refused
+    assert fork.carol.names() == ["Pracked", "Acked", "Ended"]
+    assert b"CSeq: 3 BYE" in fork.sent_to("10.0.0.3")[-1]
     assert fork.alice.names() == ["Provisional", "Provisional", "Answered"]
     assert fork.caller.state is SessionState.CONFIRMED
     fork.finish()
@@ -361,6 +365,7 @@ def test_late_2xx_of_a_cancelled_call_is_hung_up_in_its_own_dialog() -> None:
     fork.carols.answer(b"")
     fork.run(1)
     assert fork.messages("10.0.0.3")[-2:] == ["ACK", "BYE"]
+    assert b"CSeq: 3 BYE" in fork.sent_to("10.0.0.3")[-1]
     assert fork.carol.names()[-2:] == ["Acked", "Ended"]
     fork.finish()
 
@@ -430,6 +435,21 @@ def test_spurious_responses_after_the_end() -> None:
     respond(fork, fork.bobs, 200)
     respond(fork, fork.carols, 200)
     fork.run(0.1)
+    fork.finish()
+
+
+def test_answer_of_an_early_dialog_that_was_hung_up() -> None:
+    """The BYE and the 2xx have crossed: the second BYE counts on from the first."""
+    fork = Fork()
+    fork.bobs.provisional(183, body=ANSWER)
+    fork.carols.provisional(183, body=CAROLS)
+    fork.run(0.1)
+    assert fork.caller.hang_up_early(fork.carols.key[1])
+    fork.bobs.answer(b"")
+    fork.run(0.1)
+    respond(fork, fork.carols, 200)
+    assert fork.messages("10.0.0.3")[-2:] == ["ACK", "BYE"]
+    assert b"CSeq: 4 BYE" in fork.sent_to("10.0.0.3")[-1]
     fork.finish()
 
 
