@@ -175,7 +175,7 @@ class DestinationPolicy:
             for group in sorted(_kinds_of(target.number) & self.deny_groups):
                 yield Verdict(False, f"policy.deny_groups: {group}")
         elif target.dialled is not None:
-            if any(char in target.dialled for char in "*#"):
+            if not target.dialled.isdigit():
                 yield Verdict(False, "a service code")
             if len(target.dialled) > MAX_SHORT_DIGITS:
                 yield Verdict(False, "a number without an international form (policy.local_prefix)")

@@ -132,6 +132,9 @@ def _place(target: Target, context: str | None, plan: DialPlan) -> Target:
     dialled = target.dialled
     assert dialled is not None
     if context is not None and context.startswith("+") and not dialled.startswith("+"):
+        if dialled.startswith(tuple(each for each in (plan.international_prefix, plan.national_prefix) if each)):
+            # one who goes by the context reaches another number than one who goes by the prefix
+            return attrs.evolve(target, problem="a dialling prefix besides phone-context")
         dialled = context.translate(_SEPARATORS) + dialled
     try:
         return attrs.evolve(target, number=plan.to_e164(dialled))
@@ -153,8 +156,8 @@ def _read_sip(text: str, uri: SipUri, plan: DialPlan) -> Target:
     dialled = user.translate(_SEPARATORS)
     is_phone = (uri.param("user") or "").lower() == "phone"
     if not (_DIALLED_RE.fullmatch(dialled) or (is_phone and _NUMBER_RE.fullmatch(dialled))):
-        if is_phone:
-            return Target(text, domain=domain, problem="user=phone, but no number")
+        if is_phone or dialled.startswith("+"):
+            return Target(text, domain=domain, problem="meant as a number, but none")
         return Target(text, domain=domain)
     named = dict(part.lower().partition("=")[::2] for part in params)
     if routing := sorted(named.keys() & _ROUTING_PARAMS):

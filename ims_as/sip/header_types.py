@@ -285,7 +285,7 @@ class NameAddr:
 
     def with_tag(self, tag: str) -> NameAddr:
         """A copy with that tag, a token."""
-        if self._params is None and "<" in self.text and self.tag is None:
+        if self._params is None and "<" in self.text and not self.has_param("tag"):
             end = f";tag={tag}"
             return NameAddr(self._display_name, self.uri_text, None, self.text + end, self._params_text + end)
         return self.with_param("tag", tag)

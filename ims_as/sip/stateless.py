@@ -162,8 +162,12 @@ class StatelessResponder:
                     lines += [prefix + value for value in found]
                     continue
                 found = found[0]
-            # a parameter behind an address without brackets is one of the header (§20), so the tag may just follow
-            lines.append(f"{prefix}{found}{to_tag}" if key == "to" else prefix + found)
+            if key == "to" and to_tag:
+                # a parameter behind an address without brackets is one of the header (§20), so the tag may just follow;
+                # only a tag without value must go
+                bare = "tag" in found.lower() and request.to.has_param("tag")
+                found = str(request.to.with_tag(self.tag(request))) if bare else found + to_tag
+            lines.append(prefix + found)
         lines.append("")
         return refusal.start + "\r\n".join(lines).encode("utf-8", "surrogateescape") + refusal.tail
 

@@ -190,7 +190,7 @@ _SETTINGS = (b"<AgentProfile><Enabled>true</Enabled><Agent>default</Agent><Langu
 _REGINFO = (VECTORS / "isc" / "24-reg-event-notify.sip").read_bytes().split(b"\r\n\r\n", 1)[-1]
 _ORDERS = (
     b'{"to": "sip:bob@example.net", "on_behalf_of": "tel:+15550100", "agent": "default", "ring_timeout_s": 30}',
-    b'{"to": "tel:+1", "from": "sip:a@b", "headers": {"Subject": "x"}, "data": {"a": [1, null, {"b": 2.5}]}}',
+    b'{"to": "tel:+15550199", "from": "sip:a@b", "headers": {"Subject": "x"}, "data": {"a": [1, null, {"b": 2.5}]}}',
 )
 _XML = (b"<!DOCTYPE a [<!ENTITY e 'x'>]>", b"&e;", b"<![CDATA[", b"]]>", b"<!--", b'xmlns="urn:x"', b"version=", b"</")
 _JSON = (b"[", b"]", b"{", b"}", b"null", b"1e999", b"NaN", b"\\u0000", b"\\ud800", b"[" * 200)

@@ -110,13 +110,16 @@ def test_emergency_is_never_dialled(uri: str) -> None:
         ("tel:+4930123456;cic=+49123", "cic"),
         ("sip:+4930123456;tgrp=x;trunk-context=y@ims.example.net", "tgrp"),
         ("sip:bob:secret@h", "password"),
-        ("sip:alice@h;user=phone", "no number"),
+        ("sip:alice@h;user=phone", "meant as a number, but none"),
+        ("sip:+4930123456x103@ims.example.net", "meant as a number, but none"),
         ("tel:+04930123456", "no number of E.164"),
         ("tel:+49" + "1" * 20, "no number of E.164"),
         ("sip:0088216" + "1" * 20 + "@h", "no number of E.164"),
         ("tel:+4", "no number of E.164"),
         ("tel:+49*1234", "no number of E.164"),
         ("tel:123;phone-context=+0", "no number of E.164"),
+        ("tel:00882161234;phone-context=+49", "a dialling prefix besides phone-context"),
+        ("tel:0900123456;phone-context=+49", "a dialling prefix besides phone-context"),
         ("mailto:x@example.net", "neither a SIP nor a tel URI"),
         ("urn:service:counseling", "service"),
         ("not a uri", "malformed"),
@@ -252,7 +255,7 @@ def test_no_spelling_gets_past_a_denied_number(digits: str, separators: list[str
         f"tel:00{spelt}",
         f"sip:+{spelt}@any.example;user=phone",
         f"sip:%2B{spelt}@any.example",
-        f"tel:{digits};phone-context=+4-9",
+        f"tel:{digits};phone-context=+4-9",  # with a prefix in front it is refused for that
         f"sip:{''.join(f'%{ord(char):02x}' for char in number)}@h",
     ][form]
     rules = policy(deny(ranges=(f"{number}-{number}",)), allow(uri=".*"))
