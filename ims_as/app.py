@@ -65,7 +65,6 @@ from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint, WireEvent
 from ims_as.transport.load_probe import watch_load
-from ims_as.transport.resolver import NameServers
 
 __all__ = ["Application", "serve"]
 
@@ -101,7 +100,7 @@ class Application:
             advertise=config.sip.advertise,
             is_trusted=self._is_trusted,
             hosts=config.sip.hosts,
-            dns=NameServers(config.sip.dns.servers, config.sip.dns.timeout_ms / 1000),
+            dns=config.sip.dns.name_servers(),
             streams=config.sip.connections.limits(),
             tls=None if config.sip.tls is None else config.sip.tls.options(),
             on_wire=self._on_wire,

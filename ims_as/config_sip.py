@@ -13,6 +13,7 @@ from ims_as.config_values import HostPort, Secret, bounded, one_of
 from ims_as.sip.session_timer import SessionTimerConfig
 from ims_as.transport.address import ListenAddress
 from ims_as.transport.connection import StreamLimits
+from ims_as.transport.dns_client import NameServers
 from ims_as.transport.tls import TlsOptions
 
 __all__ = [
@@ -62,6 +63,13 @@ class DnsConfig:
     """Name servers, ``address:port``, asked in this order; none: those of the system."""
     timeout_ms: int = bounded(1500, 50, 10000)
     """Milliseconds for one question, all servers together."""
+    cache: int = bounded(2048, 0, 1_000_000)
+    """Next hops that are remembered, each as long as its records allow (an hour at most, half a minute where there is
+    none); while the DNS is silent, up to a day longer.  0: none."""
+
+    def name_servers(self) -> NameServers:
+        """The same for the endpoint."""
+        return NameServers(self.servers, self.timeout_ms / 1000, self.cache)
 
 
 @attrs.frozen

@@ -14,7 +14,6 @@ from ims_as.isc.peer_presets import PRESETS
 from ims_as.isc.peer_rules import PeerRules
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.invite_session import InviteSession
-from ims_as.transport.resolver import NameServers
 
 if TYPE_CHECKING:
     from ims_as.app import Application
@@ -56,7 +55,7 @@ def apply_settings(application: Application, config: Config) -> None:
     context.user_agent.accepts_source = accepts_source if sip.strict_source else None
     application.overload_control.announces = sip.overload_control
     application.trust(sip.trusted_peers)
-    endpoint.name_hosts(sip.hosts, NameServers(sip.dns.servers, sip.dns.timeout_ms / 1000))
+    endpoint.name_hosts(sip.hosts, sip.dns.name_servers())
     rules = PeerRules(sip.peers, presets=PRESETS, supported=context.user_agent.supported) if sip.peers else None
     endpoint.normaliser = rules
     context.proxy.record_route = application.record_router.values if sip.record_route else None

@@ -124,7 +124,7 @@ class Sender(ABC):
 
     @abstractmethod
     def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
-        """Resolve later; the callback gets destinations with an address in the order to try, or why there is none."""
+        """Resolve; the callback gets destinations with an address in the order to try, or, later, why there is none."""
 
     @abstractmethod
     def _listener(self, transport: str, host: str) -> tuple[str, int]:
@@ -288,9 +288,10 @@ class Sender(ABC):
                     try:
                         start(flow, targets[number + 1 :])
                     except LocalProtocolError as error:  # nobody waits to catch it any more
-                        start(str(error), ())
+                        why = str(error)
+                        break
                     return
-            start(why, ())
+            self.call_at(self.now(), lambda: start(why, ()))
 
         self._look_up(target, resolved)
 

@@ -28,7 +28,7 @@ from ims_as.sip.transaction import (
 )
 from ims_as.sip.transaction_layer import MAX_TRANSACTIONS, TransactionUser
 from ims_as.transport.address import ListenAddress
-from ims_as.transport.resolver import NameServers, Resolver
+from ims_as.transport.resolver import NameServers, Resolver, key_of
 from ims_as.transport.streams import StreamLimits, StreamTransport
 from ims_as.transport.tls import TlsContexts, TlsOptions
 from ims_as.transport.udp import UdpListener
@@ -124,14 +124,20 @@ class Endpoint(EndpointCore):
             if address.transport == "tls" and tls is None:
                 raise ValueError(f"{address}: TLS needs a certificate")
         self._listen = tuple(listen)
-        self._resolver = Resolver({} if hosts is None else hosts, dns)
+        self._transports = tuple(dict.fromkeys(address.transport.upper() for address in listen))
+        """By preference."""
+        self._families = [
+            kind for kind, sign in (("A", "."), ("AAAA", ":")) if any(sign in each.host for each in listen)
+        ]
+        self._resolver = Resolver({} if hosts is None else hosts, dns, families=self._families)
         self._udp: dict[tuple[str, int], UdpListener] = {}
         self._tls = None if tls is None else TlsContexts(tls)
         self._streams = StreamTransport(self, self.counters, tls=self._tls, limits=streams)
         self._addresses: list[ListenAddress] = []
         self._nursery: trio.Nursery | None = None
         self._timer_scope: trio.CancelScope | None = None
-        self._n_look_ups = 0
+        self._look_ups: dict[object, list[Callable[[Targets | str], None]]] = {}
+        """Who waits for each name that is being asked for."""
         self._layer.on_deadline = self._wake_timer_task
 
     @property
@@ -159,7 +165,7 @@ class Endpoint(EndpointCore):
 
     def name_hosts(self, hosts: Mapping[str, tuple[str, int]], dns: NameServers) -> None:
         """Other static names and name servers from now on; look-ups under way end with the former ones."""
-        self._resolver = Resolver(hosts, dns)
+        self._resolver = Resolver(hosts, dns, families=self._families)
 
     def oldest_wait_s(self) -> float:
         """How long the oldest datagram that was not read yet has been here, seconds."""
@@ -232,26 +238,35 @@ class Endpoint(EndpointCore):
         return self._streams.connect(destination.transport, local, remote, destination.domain or destination.host)
 
     def _look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
-        if self._nursery is None or self._n_look_ups >= MAX_LOOK_UPS:
+        kept = self._resolver.kept(destination)
+        if kept:
+            callback(kept)
+            return
+        key = key_of(destination)
+        waiting = self._look_ups.get(key)
+        if waiting is not None:
+            waiting.append(callback)
+        elif self._nursery is None or len(self._look_ups) >= MAX_LOOK_UPS:
             self.counters.drops["look-up refused"] += 1
             self.call_at(self.now(), lambda: callback("too many look-ups"))
-            return
-        self._n_look_ups += 1
-        self._nursery.start_soon(self._run_look_up, destination, callback)
+        else:
+            self._look_ups[key] = [callback]
+            self._nursery.start_soon(self._run_look_up, destination)
 
-    async def _run_look_up(self, destination: Destination, callback: Callable[[Targets | str], None]) -> None:
+    async def _run_look_up(self, destination: Destination) -> None:
         answer: Targets | str
-        transports = tuple(dict.fromkeys(address.transport.upper() for address in self._listen))
+        callbacks: list[Callable[[Targets | str], None]] = []
         try:
-            answer = await self._resolver.look_up(destination, transports)
+            answer = await self._resolver.look_up(destination, self._transports)
         except OSError as error:
             answer = str(error)
         finally:
-            self._n_look_ups -= 1
-        try:
-            callback(answer)
-        except Exception as error:  # it costs the request that waited
-            self._note_guard_error(error, b"")
+            callbacks = self._look_ups.pop(key_of(destination))
+        for callback in callbacks:
+            try:
+                callback(answer)
+            except Exception as error:  # it costs the request that waited
+                self._note_guard_error(error, b"")
 
     def _listener(self, transport: str, host: str) -> tuple[str, int]:
         try:

@@ -1,12 +1,23 @@
 """What the DNS says of a SIP domain, weighed: NAPTR by order and preference (RFC 3263 §4.1), SRV by priority and
-weight (RFC 2782). Nothing here asks anybody, and the dice are passed in; `resolver` does the asking."""
+weight (RFC 2782). Nothing here asks anybody, and the dice are passed in; `resolver` does the asking.
+
+A `Plan` is all that was found for a next hop. It is kept for its time to live, and the places to try are drawn from it
+anew for each request, so that the weights hold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-__all__ = ["SERVICE_PREFIXES", "Naptr", "Srv", "choose_services", "order_services"]
+import attrs
+
+from ims_as.sip.flow import Destination
+
+__all__ = ["MAX_TARGETS", "SERVICE_PREFIXES", "Naptr", "Plan", "Service", "Srv", "choose_services", "order_services"]
+
+MAX_TARGETS: Final = 16
+"""Places that one request is tried at, at most."""
 
 MAX_RECORDS: Final = 32
 """Of one answer: more is no redundancy but an attack."""
@@ -32,6 +43,39 @@ class Srv(NamedTuple):
     weight: int
     port: int
     target: str
+
+
+class Service(NamedTuple):
+    """Where a domain is reached by one transport."""
+
+    transport: str
+    records: tuple[Srv, ...]
+
+
+@attrs.frozen
+class Plan:
+    """What the DNS knows of a next hop.
+
+    Attributes:
+        domain: the next hop's host.
+        services: by preference.
+        addresses: of the hosts that the services name.
+    """
+
+    domain: str
+    services: tuple[Service, ...]
+    addresses: Mapping[str, Sequence[str]]
+
+    def draw(self, random: Callable[[], float]) -> tuple[Destination, ...]:
+        """The places to try, best first; `random` is uniform in [0, 1)."""
+        places: list[Destination] = []
+        for service in self.services:
+            for host, port in order_services(service.records, random):
+                places += [
+                    Destination(service.transport, address, port, domain=self.domain)
+                    for address in self.addresses.get(host, ())
+                ]
+        return tuple(dict.fromkeys(places))[:MAX_TARGETS]
 
 
 def choose_services(records: Iterable[Naptr], transports: Sequence[str]) -> list[tuple[str, str]]:

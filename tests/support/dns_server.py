@@ -41,6 +41,10 @@ class DnsServer:
             known = self._sets.setdefault((one.name, one.rdtype), one)
             known.update(one)
 
+    def forget(self) -> None:
+        """The zone is empty from now on."""
+        self._sets.clear()
+
     def answer(self, wire: bytes) -> bytes | None:
         if self.is_silent:
             return None

@@ -18,6 +18,7 @@ from ims_as.transport.endpoint import (
     Endpoint,
     Flow,
     ListenAddress,
+    ResponseReceived,
     TokenSource,
     TransportFailure,
     WireEvent,
@@ -247,6 +248,61 @@ peer.example. 60 A 127.0.77.11
                     else:
                         await until(lambda: b.counters.drops["response without a way"])
                     assert not b.counters.guard_errors
+
+    run(test)
+
+
+def test_requests_to_one_name_share_a_look_up() -> None:
+    async def test() -> None:
+        pair = Pair()
+        async with running(pair.b):
+            zone = f"""
+_sip._udp.core.example. 60 SRV 1 1 {pair.b.addresses[0].port} b.core.example.
+b.core.example. 60 A 127.0.77.2
+"""
+            async with dns_server(zone, "127.0.77.53") as names:
+                a = Endpoint(listen=listen("127.0.77.1", "udp"), dns=NameServers((names.address,), 1.0), timers=FAST)
+                RecordingAgent(a)
+                events: list[ClientEvent] = []
+                async with running(a):
+                    for number in range(200):
+                        request = build_request("OPTIONS", uri="sip:core.example", call_id=f"call-{number}")
+                        a.send_request(request, on_event=events.append)
+                    assert len(a._look_ups) == 1
+                    await until(lambda: len(events) == 200)
+                    assert all(isinstance(event, ResponseReceived) for event in events)
+                    assert names.questions == [
+                        ("core.example.", "NAPTR"),
+                        ("_sip._udp.core.example.", "SRV"),
+                        ("b.core.example.", "A"),
+                    ]
+                    # what is known is used at once
+                    request = build_request("OPTIONS", uri="sip:core.example", call_id="last")
+                    transaction = a.send_request(request, on_event=events.append)
+                    assert transaction.flow is not None
+                    await until(lambda: len(events) == 201)
+                    assert not a._look_ups
+                    await until(lambda: a.stats.is_idle)
+
+    run(test)
+
+
+def test_a_name_whose_addresses_are_of_no_use() -> None:
+    """The failure comes after `send_request` has returned, also when the name is known."""
+
+    async def test() -> None:
+        async with dns_server("core.example. 60 A 127.0.77.2", "127.0.77.53") as names:
+            a = Endpoint(listen=listen("127.0.77.1", "udp"), dns=NameServers((names.address,), 1.0))
+            RecordingAgent(a)
+            events: list[ClientEvent] = []
+            async with running(a):
+                for number in range(2):
+                    request = build_request("OPTIONS", uri="sip:core.example;transport=tcp", call_id=f"call-{number}")
+                    a.send_request(request, on_event=events.append)
+                    assert len(events) == number
+                    await until(lambda n=number: len(events) == n + 1)
+                    assert isinstance(events[-1], TransportFailure)
+                assert a.stats.is_idle
 
     run(test)
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
 
 from ims_as.sip.flow import Destination
-from ims_as.transport.resolver import NameServers, Resolver, is_ip_address
-from tests.support.dns_server import dns_server
+from ims_as.transport.dns_client import NEGATIVE_TTL_S
+from ims_as.transport.resolver import MAX_STALE_S, RECHECK_S, NameServers, Resolver, is_ip_address
+from tests.support.dns_server import DnsServer, dns_server
 
 
 def test_what_is_known_at_once() -> None:
@@ -159,3 +163,191 @@ def test_garbage_from_the_server_is_as_no_answer() -> None:
                 await resolver.look_up(Destination("UDP", "nobody.invalid", 5060))
 
     trio.run(main)
+
+
+# ---------------------------------------------------------------- what is kept, and a silent DNS
+
+WEIGHTED = """
+_sip._udp.w.example. {ttl} SRV 1 30 5060 a.w.example.
+_sip._udp.w.example. {ttl} SRV 1 70 5061 b.w.example.
+a.w.example. {ttl} A 192.0.2.1
+b.w.example. {ttl} A 192.0.2.2
+"""
+W = Destination("UDP", "w.example")
+
+
+def with_server(
+    zone: str, test: Callable[[DnsServer, Resolver], Awaitable[None]], *, cache: int = 2048, **options: object
+) -> None:
+    async def main() -> None:
+        async with dns_server(zone, HOST) as server:
+            resolver = Resolver({}, NameServers((server.address,), 0.2, cache), **options)  # type: ignore[arg-type]
+            await test(server, resolver)
+
+    trio.run(main, clock=SteppedClock())
+
+
+class SteppedClock(trio.abc.Clock):
+    """Runs as ever, and can be put forward."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return time.monotonic() + self.offset
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - self.current_time()
+
+
+def put_forward(seconds: float) -> None:
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, SteppedClock)
+    clock.offset += seconds
+
+
+def test_weights_hold_for_what_is_kept() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        assert resolver.kept(W) == ()
+        await resolver.look_up(W)
+        asked = len(server.questions)
+        firsts = Counter(resolver.kept(W)[0].host for _ in range(1000))
+        assert len(server.questions) == asked
+        assert 220 < firsts["192.0.2.1"] < 380
+        assert {each.domain for each in resolver.kept(W)} == {"w.example"}
+
+    with_server(WEIGHTED.format(ttl=60), test, dice=random.Random(1).random)
+
+
+def test_time_to_live_is_the_shortest() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        await resolver.look_up(W)
+        put_forward(18)
+        assert resolver.kept(W)
+        put_forward(3)
+        assert not resolver.kept(W)
+
+    zone = WEIGHTED.format(ttl=600).replace("b.w.example. 600 A", "b.w.example. 20 A")
+    with_server(zone, test, families=("A",))
+
+
+def test_time_to_live_of_nothing_is_short() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        for _ in range(3):
+            with pytest.raises(OSError, match="no address"):
+                await resolver.look_up(Destination("UDP", "nobody.example", 5060))
+        asked = len(server.questions)
+        assert asked == 1  # the name does not exist: there is no use in asking for AAAA
+        put_forward(NEGATIVE_TTL_S + 1)
+        with pytest.raises(OSError, match="no address"):
+            await resolver.look_up(Destination("UDP", "nobody.example", 5060))
+
+    with_server("x.example. 60 A 192.0.2.1", test)
+
+
+def test_a_silent_dns_does_not_stop_calls() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        await resolver.look_up(W)
+        server.is_silent = True
+        put_forward(61)
+        assert not resolver.kept(W)
+        places = {place.host for place in await resolver.look_up(W)}
+        assert places == {"192.0.2.1", "192.0.2.2"}
+        # now that it is known to be silent, nobody waits for it
+        assert {place.host for place in resolver.kept(W)} == places
+        with pytest.raises(OSError, match="no answer"):
+            await resolver.look_up(Destination("UDP", "unknown.example"))
+        # it is asked again after a while, and when it speaks, that counts
+        put_forward(RECHECK_S + 1)
+        assert not resolver.kept(W)
+        server.is_silent = False
+        await resolver.look_up(W)
+        assert resolver.kept(W)
+
+    with_server(WEIGHTED.format(ttl=60), test, cache=2)
+
+
+def test_what_is_too_old_is_not_used() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        await resolver.look_up(W)
+        server.is_silent = True
+        put_forward(MAX_STALE_S + 61)
+        with pytest.raises(OSError, match="no answer"):
+            await resolver.look_up(W)
+        assert not resolver.kept(W)
+
+    with_server(WEIGHTED.format(ttl=60), test, cache=2)
+
+
+def test_a_name_that_is_gone_is_not_used_any_more() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        await resolver.look_up(W)
+        server.forget()
+        put_forward(61)
+        with pytest.raises(OSError, match="no address"):
+            await resolver.look_up(W)
+        server.is_silent = True
+        with pytest.raises(OSError):
+            await resolver.look_up(W)
+
+    with_server(WEIGHTED.format(ttl=60), test, cache=1)
+
+
+def test_number_of_what_is_kept_is_bounded() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        for number in range(10):
+            await resolver.look_up(Destination("UDP", f"h{number}.example", 5060))
+        kept = [number for number in range(10) if resolver.kept(Destination("UDP", f"h{number}.example", 5060))]
+        assert kept == [7, 8, 9]
+
+    with_server("".join(f"h{number}.example. 60 A 192.0.2.{number}\n" for number in range(10)), test, cache=3)
+
+
+def test_nothing_is_kept_where_that_is_not_wanted() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        await resolver.look_up(W)
+        asked = len(server.questions)
+        assert not resolver.kept(W)
+        await resolver.look_up(W)
+        assert len(server.questions) == 2 * asked
+
+    with_server(WEIGHTED.format(ttl=60), test, cache=0)
+
+
+def test_only_addresses_that_we_can_send_from_are_asked_for() -> None:
+    async def test(server: DnsServer, resolver: Resolver) -> None:
+        found = await resolver.look_up(Destination("UDP", "a.example.net", 5060))
+        assert [place.host for place in found] == ["2001:db8::1"]
+        assert server.questions == [("a.example.net.", "AAAA")]
+
+    with_server(ZONE, test, families=("AAAA",))
+
+
+def test_sips_is_nothing_but_tls() -> None:
+    zone = (
+        ZONE
+        + """
+_sips._tcp.example.net. 60 SRV 1 1 5066 a.example.net.
+_sips._tcp.srv.example.org. 60 SRV 1 1 5067 a.example.net.
+"""
+    )
+    transports = ("UDP", "TCP", "TLS")
+    places = ["TLS 192.0.2.1 5066", "TLS 2001:db8::1 5066"]
+    assert resolve(Destination("TLS", "example.net", any_transport=True, is_sips=True), transports, zone=zone) == places
+    places = ["TLS 192.0.2.1 5067", "TLS 2001:db8::1 5067"]
+    found = resolve(Destination("TLS", "srv.example.org", any_transport=True, is_sips=True), transports, zone=zone)
+    assert found == places
+    # what has no record of it is asked at the port of TLS
+    found = resolve(Destination("TLS", "plain.example.org", any_transport=True, is_sips=True), transports, zone=zone)
+    assert sorted(found) == ["TLS 192.0.2.3 5061", "TLS 192.0.2.4 5061"]
+
+
+def test_preference_where_the_domain_has_none() -> None:
+    zone = "".join(f"_sip._{kind}.p.example. 60 SRV 1 1 5060 h.p.example.\n" for kind in ("udp", "tcp"))
+    zone += "h.p.example. 60 A 192.0.2.1"
+    p = Destination("UDP", "p.example", any_transport=True)
+    assert resolve(p, ("TCP", "UDP"), zone=zone) == ["TCP 192.0.2.1 5060", "UDP 192.0.2.1 5060"]
+    assert resolve(p, ("UDP", "TCP", "TLS"), zone=zone) == ["UDP 192.0.2.1 5060", "TCP 192.0.2.1 5060"]
