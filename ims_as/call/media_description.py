@@ -20,7 +20,7 @@ from ims_as.sip.offer_answer import (
     negotiate_answer,
 )
 from ims_as.sip.precondition import Preconditions
-from ims_as.sip.sdp import parse_sdp_untrusted
+from ims_as.sip.sdp import SessionDescription, parse_sdp_untrusted
 from media.control import StreamConfig
 
 __all__ = ["CallDescription", "stream_config"]
@@ -51,6 +51,8 @@ class CallDescription:
     def __init__(self, address: str, session_id: int) -> None:
         self._session = SdpSession(username="-", session_id=session_id, version=1, address=address)
         self._exchange = OfferAnswer(LocalMedia(address=address, port=PLACEHOLDER_PORT), self._session)
+        self._read: tuple[bytes, SessionDescription] | None = None
+        """An offer is looked at twice: before there is a port, and for the answer."""
 
     @property
     def stream(self) -> AudioStream | None:
@@ -83,7 +85,8 @@ class CallDescription:
             codec = local.codecs[0]
             return StreamConfig(codec.name, codec.payload_type, send=False, receive=False)
         session = SdpSession("-", 0, 0, local.address)
-        stream = negotiate_answer(parse_sdp_untrusted(offer), local, session=session).stream
+        self._read = offer, parse_sdp_untrusted(offer)
+        stream = negotiate_answer(self._read[1], local, session=session).stream
         return stream_config(stream, send=False)
 
     def bind(self, address: str, port: int) -> None:
@@ -97,7 +100,9 @@ class CallDescription:
             SdpError: as ``preview_untrusted``; nothing has changed.
             LocalProtocolError: an offer of ours is open.
         """
-        return self._exchange.receive_offer(parse_sdp_untrusted(offer)).answer.to_bytes()
+        read, self._read = self._read, None
+        description = read[1] if read is not None and read[0] == offer else parse_sdp_untrusted(offer)
+        return self._exchange.receive_offer(description).answer.to_bytes()
 
     def withdraw_answer(self) -> None:
         """The answer made last was not sent: ``stream`` and version are as before."""

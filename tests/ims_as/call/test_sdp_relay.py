@@ -2,7 +2,7 @@
 
 import pytest
 
-from ims_as.call.sdp_relay import media_target, relay_untrusted
+from ims_as.call.sdp_relay import answer_for_untrusted, media_target, relay_untrusted
 from ims_as.sip.errors import SdpError
 from ims_as.sip.offer_answer import SdpSession
 from ims_as.sip.sdp import parse_sdp_untrusted
@@ -44,6 +44,20 @@ def test_preconditions_are_of_one_hop():
 def test_rubbish(body: bytes):
     with pytest.raises(SdpError):
         relay_untrusted(body, session())
+
+
+def test_an_answer_on_behalf_of_a_party():
+    party = OFFER + b"a=sendonly\r\na=fmtp:8 x=1\r\n"
+    offer = OFFER.replace(b"4000", b"5000").replace(b"8 0", b"0 8 97") + b"a=curr:qos local sendrecv\r\n"
+    answer = answer_for_untrusted(offer, party, session())
+    assert (answer.media[0].port, answer.media[0].formats) == (4000, ("0",))
+    assert answer.connection_of(answer.media[0]) == "10.0.0.1"
+    assert answer.direction_of(answer.media[0]).value == "sendonly"
+    assert answer.media[0].attribute_values("curr") == ["qos local sendrecv", "qos remote sendrecv"]
+    with pytest.raises(SdpError):
+        answer_for_untrusted(OFFER.replace(b"8 0", b"97"), party, session())
+    with pytest.raises(SdpError):
+        answer_for_untrusted(offer, OFFER.replace(b"4000", b"0"), session())
 
 
 def test_media_target_sees_address_port_and_formats_only():
