@@ -42,6 +42,13 @@ NEEDS: Final[Mapping[str, str]] = MappingProxyType(
         "agent without engine": "for INVITEs for `[dead]` there is no resource; default handling is SESSION_CONTINUED",
         "agent that transfers": "INVITEs for `[transfer]` are answered 200; half a second later the server calls the "
         "served user through the core, which is the host of the second Route entry",
+        "agent that rings": "INVITEs for `[ringing]` are answered 180 and 300 ms later 200",
+        "agent with early media": "INVITEs for `[early]` are answered 183 with a description, reliably where the "
+        "caller can, and 200 when that is acknowledged",
+        "agent that refers": "INVITEs for `[refer]` are answered 200; half a second later the server sends REFER",
+        "referrals": "callers may refer the server to `sip:carol@ims.example.net`, which it calls through the core, "
+        "and to nobody else",
+        "b2bua": "INVITEs for `[b2bua]` go on by their Route as new dialogs",
         "one call at most": "the target at place `limited` takes one call at a time",
     }
 )
@@ -64,6 +71,10 @@ DEFAULT_KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "slow": "sip:slow@ims.example.net",
         "dead": "sip:dead@ims.example.net",
         "transfer": "sip:transfer@ims.example.net",
+        "ringing": "sip:ringing@ims.example.net",
+        "early": "sip:early@ims.example.net",
+        "refer": "sip:refer@ims.example.net",
+        "b2bua": "sip:b2bua@ims.example.net",
     }
 )
 """Keywords of the scenarios: the users that the cases call."""

@@ -14,7 +14,9 @@ import click
 import trio
 
 from conformance.case import CASES, DEFAULT_KEYS, NEEDS, Case, CaseError, find_cases
-from conformance.runner import DEFAULT_JOBS, Outcome, RunnerError, Targets, Trial, Verdict, try_cases
+from conformance.lab.processes import LabError
+from conformance.runner import DEFAULT_JOBS, Outcome, RunnerError, Targets, Trial, Verdict, leaves_of, try_cases
+from conformance.target import tls_context
 
 __all__ = ["main"]
 
@@ -45,6 +47,11 @@ _lacks = click.option(
     "--without", "lacks", multiple=True, type=click.Choice(list(NEEDS)), help="The server has not got."
 )
 _jobs = click.option("--jobs", type=click.IntRange(1, 64), default=DEFAULT_JOBS, show_default=True, help="At a time.")
+_certificate = click.option(
+    "--certificate",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file with a key and the certificate that we show to a target on TLS.",
+)
 _MARKS = {
     Outcome.PASSED: ("ok", "green"),
     Outcome.FAILED: ("FAILED", "red"),
@@ -108,6 +115,7 @@ def list_command(root: Path, areas: tuple[str, ...], as_json: bool, patterns: tu
 @_local
 @_keys
 @_lacks
+@_certificate
 @_jobs
 @click.option("--junit", type=click.File("wb", lazy=True), metavar="FILE", help="Write the verdicts as JUnit XML.")
 @_patterns
@@ -118,6 +126,7 @@ def run_command(
     local_host: str | None,
     keys: tuple[str, ...],
     lacks: tuple[str, ...],
+    certificate: Path | None,
     jobs: int,
     junit: IO[bytes] | None,
     patterns: tuple[str, ...],
@@ -127,7 +136,7 @@ def run_command(
     trials = [Trial(case) for case in cases]
     width = max(len(case.name) for case in cases)
     verdicts = _try(
-        trials, targets, local_host, keys, lacks, jobs, lambda verdict: _tell(verdict, verdict.case.name, width)
+        trials, targets, local_host, keys, lacks, certificate, jobs, lambda each: _tell(each, each.case.name, width)
     )
     if junit is not None:
         from conformance.junit import junit_xml
@@ -147,6 +156,7 @@ def run_command(
 @_local
 @_keys
 @_lacks
+@_certificate
 @_jobs
 @_patterns
 def prove_command(
@@ -156,6 +166,7 @@ def prove_command(
     local_host: str | None,
     keys: tuple[str, ...],
     lacks: tuple[str, ...],
+    certificate: Path | None,
     jobs: int,
     patterns: tuple[str, ...],
 ) -> None:
@@ -177,7 +188,7 @@ def prove_command(
             verdict = attrs.evolve(verdict, detail=f"the fault met no message\n{verdict.detail}")
         _tell(verdict, f"{verdict.case.name:<{width}}  {fault}", width)
 
-    verdicts = _try(trials, targets, local_host, keys, lacks, jobs, tell)
+    verdicts = _try(trials, targets, local_host, keys, lacks, certificate, jobs, tell)
     tried = [verdict for verdict in verdicts if verdict.outcome is not Outcome.LEFT_OUT]
     n_noticed = sum(verdict.has_noticed for verdict in tried)
     click.echo(f"{n_noticed} of {len(tried)} faults noticed")
@@ -190,6 +201,7 @@ def _try(
     local_host: str | None,
     keys: Sequence[str],
     lacks: Sequence[str],
+    certificate: Path | None,
     jobs: int,
     tell: Callable[[Verdict], None],
 ) -> list[Verdict]:
@@ -212,12 +224,17 @@ def _try(
 
     try:
         if targets:
-            return trio.run(run, Targets.parse(targets, local_host))
+            return trio.run(run, attrs.evolve(Targets.parse(targets, local_host), tls=tls_context(certificate)))
         return trio.run(run_on_our_own)
     except RunnerError as error:
         raise click.UsageError(str(error)) from error
     except ImportError as error:
         raise click.UsageError(f"{error.name} is not installed (pip install 'ims-as[dev]')") from error
+    except ExceptionGroup as group:  # from within the server's nursery
+        ours, others = group.split((RunnerError, LabError))
+        if ours is None or others is not None:
+            raise
+        raise click.UsageError("; ".join(str(error) for error in leaves_of(ours))) from group
 
 
 def _tell(verdict: Verdict, name: str, width: int) -> None:

@@ -1,7 +1,7 @@
 """A server of our own for the cases to be run against: ims-as as an operator would start it, with all that cases need.
 
 ==============  ==============================================================
-PREFIX.30:5060  ims-as, UDP and TCP
+PREFIX.30:5060  ims-as, UDP and TCP; TLS on 5061, with certificates of both sides
 [::1]:N         the same on IPv6
 PREFIX.31:5060  ims-as that takes one call at a time (place ``limited``)
 PREFIX.40:9000  the voice agent of all of them, which does what the user's name says
@@ -14,7 +14,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -29,6 +31,7 @@ from websockets.trio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from conformance.case import PLACES
+from conformance.certificate import make_certificates
 from conformance.lab.processes import ChildProcess, LabError
 from conformance.target import Target, Targets
 
@@ -40,8 +43,10 @@ READY_POLL_S: Final = 0.05
 CLEAR_DEADLINE_S: Final = 5.0
 ENGINE_ACTS_AFTER_S: Final = 0.5
 ENGINE_SLOW_S: Final = 1.0
-SIP_PORT, API_PORT, ENGINE_PORT, CLOSED_PORT = 5060, 8080, 9000, 9
+SIP_PORT, TLS_PORT, API_PORT, ENGINE_PORT, CLOSED_PORT = 5060, 5061, 8080, 9000, 9
 SLOW_PATH: Final = "slow"
+CAROL: Final = "sip:carol@ims.example.net"
+REFERABLE: Final = re.escape(CAROL)
 _IMS_AS = (sys.executable, "-c", "import sys; from ims_as.cli import main; sys.exit(main(prog_name='ims-as'))")
 _counts = itertools.count()
 
@@ -88,6 +93,14 @@ async def own_server(directory: Path, places: Collection[str] = tuple(PLACES)) -
         if "limited" in places:
             configs[f"{prefix}.31"] = limited = _config(prefix, f"{prefix}.31", {})
             limited["limits"]["calls"] = 1
+        tls = None
+        if "tls" in targets:
+            files = make_certificates(directory, f"{prefix}.30", f"{prefix}.50")
+            main_sip = configs[f"{prefix}.30"]["sip"]
+            main_sip["listen"].append(f"tls:{prefix}.30:{TLS_PORT}")
+            main_sip["tls"] = {"certificate": str(files.server), "ca": str(files.authority)}
+            tls = ssl.create_default_context(cafile=str(files.authority))
+            tls.load_cert_chain(files.client)
         for host, config in configs.items():
             path = directory / f"{host}.yaml"
             path.write_text(yaml.safe_dump(config))
@@ -97,7 +110,7 @@ async def own_server(directory: Path, places: Collection[str] = tuple(PLACES)) -
             await _until_ready(f"http://{host}:{API_PORT}", child)
         main = Target(f"{prefix}.30", SIP_PORT, "udp", f"{prefix}.50")
         urls = [f"http://{host}:{API_PORT}" for host in configs]
-        yield OwnServer(Targets(main, targets, lambda: _clear(urls[-1])), urls)
+        yield OwnServer(Targets(main, targets, lambda: _clear(urls[-1]), tls), urls)
         await _end(children)
         nursery.cancel_scope.cancel()
 
@@ -117,7 +130,10 @@ def _free_prefix() -> str:
 
 
 def _places(prefix: str) -> dict[str, Target]:
-    places = {"limited": Target(f"{prefix}.31", SIP_PORT, "udp", f"{prefix}.50")}
+    places = {
+        "limited": Target(f"{prefix}.31", SIP_PORT, "udp", f"{prefix}.50"),
+        "tls": Target(f"{prefix}.30", TLS_PORT, "tls", f"{prefix}.50"),
+    }
     with suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
         probe.bind(("::1", 0))
         port = probe.getsockname()[1]
@@ -133,20 +149,28 @@ def _config(prefix: str, host: str, targets: dict[str, Target]) -> dict[str, Any
             listen.append(f"{targets[place].transport}:[::1]:{targets[place].port}")
 
     def agent(port: int = ENGINE_PORT, path: str = "", **more: Any) -> dict[str, Any]:
-        return {"engines": [{"type": "websocket", "url": f"ws://{prefix}.40:{port}/{path}", **more}]}
+        engine = {"type": "websocket", "url": f"ws://{prefix}.40:{port}/{path}", "connect_timeout_ms": 5000}
+        if path == SLOW_PATH:
+            engine["ready"] = "event"
+        return {"engines": [engine], "transfer": {"allow": ["served-user", REFERABLE]}, **more}
 
-    users = {"slow": "slow", "dead": "dead"}
+    after = {"after_ms": 300}
+    agents = {
+        "default": agent(answer={"resources_ms": 1500}),
+        "slow": agent(path=SLOW_PATH),
+        "dead": agent(CLOSED_PORT),
+        "ringing": agent(answer={"mode": "ringing", **after}),
+        "early": agent(answer={"mode": "early-media", **after}),
+        "refer": agent(transfer={"allow": [REFERABLE], "method": "refer"}),
+    }
     return {
         "identity": IDENTITY,
         "sip": {"listen": listen, "trusted_peers": [f"{prefix}.0/24", "::1/128"]},
         "media": {"address": host, "ports": "20000-21999"},
-        "agents": {
-            "default": agent(),
-            "slow": agent(path=SLOW_PATH, ready="event", connect_timeout_ms=5000),
-            "dead": agent(CLOSED_PORT),
-        },
+        "agents": agents,
         "routing": [
-            *({"match": {"request_uri": f"^sip:{user}@"}, "agent": name} for user, name in users.items()),
+            {"match": {"request_uri": "^sip:b2bua@"}, "role": "b2bua"},
+            *({"match": {"request_uri": f"^sip:{name}@"}, "agent": name} for name in agents),
             {"match": {"request_uri": ".*"}, "agent": "default"},
         ],
         # a busy machine is no reason to refuse a case
@@ -217,3 +241,5 @@ async def _act(connection: ServerConnection, user: str) -> None:
             await connection.send(json.dumps({"event": "hangup", "reason": "done"}))
         elif "transfer@" in user:
             await connection.send(json.dumps({"event": "transfer", "target": "served-user"}))
+        elif "refer@" in user:
+            await connection.send(json.dumps({"event": "transfer", "target": CAROL}))

@@ -30,9 +30,20 @@ from conformance.fault import Fault, FaultyLink
 from conformance.ladder import render_ladder
 from conformance.relay import Relay
 from conformance.sipp import Sipp, SippResult, load_pysipp
-from conformance.target import RunnerError, Target, Targets
+from conformance.target import RunnerError, Target, Targets, tls_context
 
-__all__ = ["Outcome", "RunnerError", "Target", "Targets", "Trial", "Verdict", "run_case", "run_cases", "try_cases"]
+__all__ = [
+    "Outcome",
+    "RunnerError",
+    "Target",
+    "Targets",
+    "Trial",
+    "Verdict",
+    "leaves_of",
+    "run_case",
+    "run_cases",
+    "try_cases",
+]
 
 SIPP = "sipp"
 MAX_DETAIL_CHARS = 8000
@@ -115,16 +126,21 @@ def run_case(
 
 
 async def _run_case(
-    case: Case, target: Target, faults: Sequence[Fault] = (), *, keys: Mapping[str, str] = DEFAULT_KEYS
+    case: Case,
+    target: Target,
+    faults: Sequence[Fault] = (),
+    *,
+    keys: Mapping[str, str] = DEFAULT_KEYS,
+    tls: ssl.SSLContext | None = None,
 ) -> Verdict:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ims-as-conformance-") as directory:
-        run = _CaseRun(case, target, Path(directory), FaultyLink([*case.link, *faults]), keys)
+        run = _CaseRun(case, target, Path(directory), FaultyLink([*case.link, *faults]), keys, tls)
         problems: list[str] = []
         try:
             await run.run(has_relay=bool(case.link or faults or target.transport == "tls"))
         except* OSError as errors:
-            problems = [str(each) for each in _leaves(errors)]
+            problems = [str(each) for each in leaves_of(errors)]
     if not run.is_tried and not problems:
         problems = run.complaints
     seconds, detail = time.monotonic() - started, "\n".join(problems or run.complaints)
@@ -134,10 +150,11 @@ async def _run_case(
     return Verdict(case, outcome, seconds, detail[:MAX_DETAIL_CHARS], ladder, tuple(faults), tuple(run.link.unused))
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves_of(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What really happened."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves_of(error)
         else:
             yield error
 
@@ -151,6 +168,7 @@ class _CaseRun:
     directory: Path
     link: FaultyLink
     keys: Mapping[str, str]
+    tls: ssl.SSLContext | None = None
     complaints: list[str] = attrs.Factory(list)
     ladder: str = ""
     is_tried: bool = False
@@ -180,7 +198,7 @@ class _CaseRun:
             )
             relay = None
             if has_relay:
-                tls = ssl_context() if self.target.transport == "tls" else None
+                tls = (self.tls or tls_context()) if self.target.transport == "tls" else None
                 relay = Relay(self.link, target, local, self.target.transport, hop, tls)
                 await nursery.start(relay.run)
                 sipp = attrs.evolve(sipp, send_to=relay.near)
@@ -221,14 +239,6 @@ def format_address(address: tuple[str, int]) -> str:
     """``host:port`` as in a SIP URI."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def ssl_context() -> ssl.SSLContext:
-    """For a server whose certificate nobody need know: the cases are about SIP."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 async def _until_bound(address: tuple[str, int]) -> None:
@@ -295,7 +305,7 @@ async def try_cases(
             else:
                 if case.at == "limited" and targets.clear is not None:
                     await targets.clear()
-                verdict = await _run_case(case, target, trial.faults, keys=keys)
+                verdict = await _run_case(case, target, trial.faults, keys=keys, tls=targets.tls)
             verdicts[index] = verdict
             on_verdict(verdict)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import attrs
@@ -12,7 +14,7 @@ from conformance.case import PLACES, Case
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.uri import SipUri, parse_uri
 
-__all__ = ["RunnerError", "Target", "Targets"]
+__all__ = ["RunnerError", "Target", "Targets", "tls_context"]
 
 _DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
@@ -57,6 +59,8 @@ class Targets:
     places: Mapping[str, Target] = MappingProxyType({})
     clear: Callable[[], Awaitable[None]] | None = None
     """Ends the calls at place ``limited`` that an aborted case has left, where somebody can."""
+    tls: ssl.SSLContext | None = None
+    """How the target is spoken to by TLS; None: without a certificate of ours, and whatever it shows."""
 
     @classmethod
     def parse(cls, texts: Iterable[str], local_host: str | None = None) -> Targets:
@@ -86,6 +90,26 @@ class Targets:
             return target
         # a SIP server listens on the same port on UDP and TCP (RFC 3261 §18.1.1), but not on TLS
         return None if target.transport == "tls" else attrs.evolve(target, transport=case.transport)
+
+
+def tls_context(certificate: Path | None = None) -> ssl.SSLContext:
+    """For a server whose certificate may be anything: the cases are about SIP.
+
+    Args:
+        certificate: PEM file with a key and what we show.
+
+    Raises:
+        RunnerError: it cannot be used.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate)
+        except OSError as error:
+            raise RunnerError(f"{certificate}: {error}") from error
+    return context
 
 
 def _address_towards(host: str, port: int) -> str:
