@@ -128,8 +128,10 @@ def _signalling(say: Callable[[str, str], None], seconds: float) -> None:
     say("Inside the stack", table(["what", "each"], rows))
 
 
-def _overload(say: Callable[[str, str], None], peak: float, seconds: float) -> None:
+def _overload(say: Callable[[str, str], None], guess: float, seconds: float) -> None:
     """The whole server, engines and all, offered twice its peak."""
+    with tempfile.TemporaryDirectory() as directory:
+        peak = overload.find_peak(round(guess), Path(directory))
     with tempfile.TemporaryDirectory() as directory:
         result = overload.run(round(peak), seconds, Path(directory))
     names = ("peak", "overload", "recovery")

@@ -1,6 +1,6 @@
 """Overload: twice the peak for a minute, then half of it. What is still served, and how soon all is well again?
 
-    python -m bench.overload 150            150 calls/s is about the peak (see `python -m bench.calls rate`)
+    python -m bench.overload 300            300 calls/s is about the peak; `python -m bench` finds it
 
 SIPp in front of ``ims-as run``, whole calls with an echo engine, as in `bench.calls`. SIPp counts: calls completed,
 calls refused with 503, and calls that failed in any other way (there must be none: what was accepted completes).
@@ -22,7 +22,7 @@ from bench.calls import ENGINE_URL, echo_engine, sipp_command, sipp_stat
 from bench.media_direct import pinned
 from bench.server import Server, running_server, session_cpu_s
 
-__all__ = ["phase"]
+__all__ = ["find_peak", "phase", "run"]
 
 HOLD_MS = 1000
 
@@ -72,6 +72,20 @@ def _counts(work: Path) -> list[dict[str, int]]:
         rows.append({"completed": now[0] - last[0], "refused": now[1] - last[1]})
         last = now
     return rows
+
+
+def find_peak(guess: float, work: Path) -> float:
+    """The rate that is just served: what is completed, with more and more offered, until something is refused."""
+    settings = ["limits.calls=100000", "limits.calls_per_second=100000", "media.ports=10000-39999"]
+    rate = guess
+    with echo_engine(work, 300), running_server(work, ENGINE_URL, *settings) as server:
+        phase(server, work, rate / 2, 4)  # warm
+        for _ in range(8):
+            seen = phase(server, work, rate, 8)
+            if seen["refused"] or seen["failed"]:
+                break
+            rate *= 1.25
+    return float(seen["completed_per_s"])
 
 
 def run(peak: float, seconds: float, work: Path) -> dict[str, Any]:
