@@ -30,6 +30,7 @@ from ims_as.isc.history_info import diversion_count
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import (
     Answered,
+    EarlyDialogEnded,
     Ended,
     InviteSession,
     Provisional,
@@ -96,6 +97,8 @@ class Handover(TransferAttempt):
         """What the caller answered to it."""
         agent = call.agent
         self._may_relay_early = agent is not None and agent.transfer.early_media is TransferEarlyMedia.RELAY
+        self._heard: str | None = None
+        """To tag of the early dialog whose media the caller hears."""
         self._has_rung = False
         self._join_until = 0.0
         config = call.context.config
@@ -228,7 +231,9 @@ class Handover(TransferAttempt):
             case None:
                 await self._try_join()
             case Provisional(response=response):
-                self._receive_progress(response.status, event.body)
+                self._receive_progress(response.status, event.body, event.to_tag)
+            case EarlyDialogEnded(to_tag=tag) if tag == self._heard and self.state is HandoverState.CALLING:
+                self._stop_early_media()
             case UpdateReceived(request=request):
                 self._receive_update(event.body, request.from_tag or "")
             case Answered() if self._callee is not None:
@@ -248,14 +253,26 @@ class Handover(TransferAttempt):
             case Ended(by=by, reason=reason):
                 self._fail(f"the callee left while being joined: {reason or by}")
 
-    def _receive_progress(self, status: int, body: bytes) -> None:
+    def _receive_progress(self, status: int, body: bytes, tag: str | None) -> None:
         if self.state is not HandoverState.CALLING:
             return
         if status >= 180 and status != 199 and not self._has_rung:
             self._has_rung = True
             self._tell("ringing")
         if body and self._may_relay_early and not self._caller_has:
+            self._heard = tag
             self._send_to_caller(body)
+
+    def _stop_early_media(self) -> None:
+        """The telephone that the caller hears is out of it (199); others may still ring."""
+        call = self._call
+        self._heard = None
+        if self._caller_has:
+            self._caller_has = b""
+            if call.join is not None:
+                call.join.take_back(has_moved=True)
+            elif call.leg is not None:
+                call.offers.reclaim()
 
     def _receive_update(self, offer: bytes, tag: str) -> None:
         """The callee changes its early dialog, as a rule when its resources are there; the caller is not bothered."""

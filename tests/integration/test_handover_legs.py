@@ -213,6 +213,33 @@ def test_after_early_media_of_a_target_that_refuses_the_agent_goes_on():
     trio.run(main)
 
 
+def test_early_media_of_a_phone_that_drops_out_gives_way_to_the_agent_and_then_to_the_next():
+    async def main() -> None:
+        async with world(RELAY) as here:
+            forks = Forks(here)
+            leg = await talking(here)
+            await transfer(here)
+            await forks.wait()
+            other = RtpSocket(here.phone_rtp.host)
+            forks.respond(183, "one", other.offer())
+            await leg.wait(ReinviteReceived)
+            leg.session.accept_reinvite(here.caller_rtp.offer())
+            forks.respond(199, "one")
+            back = await leg.wait(ReinviteReceived)
+            leg.session.accept_reinvite(here.caller_rtp.offer(version=2))
+            await is_heard(here, back.body)
+            forks.respond(183, "two", here.phone_rtp.offer())
+            again = await leg.wait(ReinviteReceived)
+            assert port_of(again.body) == here.phone_rtp.port
+            leg.session.accept_reinvite(here.caller_rtp.offer(version=3))
+            forks.respond(200, "two", here.phone_rtp.offer())
+            await until(lambda: not here.ports_bound())
+            other.close()
+            leg.session.bye()
+
+    trio.run(main)
+
+
 def test_a_caller_that_refuses_the_join_stays_with_the_agent():
     async def main() -> None:
         async with world() as here:
