@@ -87,6 +87,8 @@ class MetricsBridge:
                 metrics.follow(metrics.sip_messages, count, "", status, direction)
         for reason, count in [*counters.parse_errors.items(), *counters.drops.items()]:
             metrics.follow(metrics.sip_rejected, count, reason)
+        for transport, count in counters.failovers.items():
+            metrics.follow(metrics.sip_failovers, count, transport)
         metrics.follow(metrics.sip_retransmissions, counters.retransmissions_out.total())
         for error, count in counters.guard_errors.items():
             metrics.follow(metrics.guard_errors, count, f"sip {error}")

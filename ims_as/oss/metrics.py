@@ -146,6 +146,9 @@ class Metrics:
         self.sip_messages = self._counters(
             "sip_messages", "SIP messages; status is empty for requests.", "method", "status", "direction"
         )
+        self.sip_failovers = self._counters(
+            "sip_failovers", "Requests that were tried at another place, by its transport.", "transport"
+        )
         self.sip_rejected = self._counters("sip_rejected", "SIP input that was not processed, by reason.", "reason")
         self.sip_refused = self._counters(
             "sip_refused", "SIP requests answered or dropped before a transaction was made, by reason.", "reason"

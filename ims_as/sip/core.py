@@ -9,6 +9,7 @@ is counted by type, and the last few such messages are kept in `guard_samples` t
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +32,8 @@ __all__ = ["CONNECTION_GONE", "EndpointCore", "EndpointStats", "RequestNormalise
 
 MAX_GUARD_SAMPLES: Final = 8
 """Messages kept that met a bug: enough to see more than one, and bounded by the size of a message."""
+_BRANCH_RE: Final = re.compile(rb"branch=(z9hG4bK-[0-9a-f]{16,64})[;\r,]")
+"""Of our making."""
 _MAX_KNOWN_HOSTS: Final = 4096
 """Answers of `is_trusted` kept; above that the table starts anew, so that a scan of spoofed sources cannot fill it."""
 
@@ -216,6 +219,21 @@ class EndpointCore(Sender):
         response = build_response(error.partial, error.status_hint, error.reason, to_tag=to_tag)
         self.counters.responses_out[error.status_hint] += 1
         self._put(flow, response.to_bytes())
+
+    def receive_unreachable_untrusted(self, data: bytes, remote: tuple[str, int]) -> None:
+        """An ICMP error says that a datagram of ours did not reach that address (§18.4). Never raises.
+
+        Args:
+            data: the beginning of the datagram, as far as the error quotes it. Anybody can send such errors; only who
+                has seen our request knows its branch.
+        """
+        try:
+            branch = _BRANCH_RE.search(data)
+            if branch is not None and not data.startswith(b"SIP/"):
+                method = data.partition(b" ")[0].decode("ascii", "replace")
+                self._layer.receive_unreachable(branch[1].decode(), method, remote)
+        except Exception as error:  # the one guard around untrusted input
+            self._note_guard_error(error, data)
 
     def receive_connection_open(self, connection: int) -> None:
         """A stream connection of ours could be opened."""

@@ -211,6 +211,16 @@ class TransactionLayer:
         if was_calling and transaction.is_cancelled and transaction.state is State.PROCEEDING:
             self._send_cancel(transaction)
 
+    def receive_unreachable(self, branch: str, method: str, remote: tuple[str, int]) -> None:
+        """A datagram with that request did not reach that address: it has failed, unless somebody has answered it."""
+        transaction = self._clients.get((branch, method))
+        if transaction is None or transaction.state not in (State.CALLING, State.TRYING):
+            return
+        flow = transaction.flow
+        if flow is not None and flow.connection is None and flow.remote == remote:
+            self.counters.drops["not sent: unreachable"] += 1
+            transaction.receive_transport_error("unreachable")
+
     def receive_connection_lost(self, connection: int, reason: str) -> None:
         """A stream broke: what waits for a response on it has failed (§17.1.4)."""
         for transaction in list(self._clients.values()):

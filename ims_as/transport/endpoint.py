@@ -191,7 +191,9 @@ class Endpoint(EndpointCore):
                 nursery.start_soon(self._streams.serve)
                 nursery.start_soon(self._run_timers)
                 for listener in self._udp.values():
-                    nursery.start_soon(listener.serve, self.receive_datagram_untrusted)
+                    nursery.start_soon(
+                        listener.serve, self.receive_datagram_untrusted, self.receive_unreachable_untrusted
+                    )
                 await trio.lowlevel.checkpoint()  # the task of the streams has its nursery before anybody sends
                 task_status.started(self)
         finally:

@@ -1,6 +1,7 @@
 """One UDP socket: written to without waiting, read by one task that drains it at each wake-up.
 
-Plain non-blocking calls on the socket, since a trio socket call costs 14 µs and these 1 µs.
+Plain non-blocking calls on the socket, since a trio socket call costs 14 µs and these 1 µs. ICMP errors are read from
+the socket's error queue: who is told that nobody listens can go elsewhere at once (RFC 3261 §18.4).
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ RECEIVE_BUFFER_BYTES: Final = 4 << 20
 """Asked from the kernel: a second's worth of signalling at full load, for the stalls of a busy machine."""
 _SO_TIMESTAMPNS: Final = 35
 """Linux: the kernel notes when each datagram came. The standard library has no name for it."""
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
+"""Linux: ICMP errors are queued with the datagram that they are about."""
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")
+"""``struct sock_extended_err``: errno, origin, type, code, info, data."""
+_UNREACHABLE: Final = frozenset({(2, 3), (2, 12), (3, 1), (3, 4)})
+"""Origin (ICMP, ICMPv6) and type: destination unreachable, parameter problem."""
+_TOO_BIG: Final = (2, 3, 4)
+"""Among those, but about the size: the kernel has learnt from it."""
 _TIMESPEC: Final = struct.Struct("@qq")
 MAX_PLAUSIBLE_AGE_S: Final = 60.0
 """A greater age is a clock that was set."""
@@ -49,6 +59,11 @@ class UdpListener:
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             with contextlib.suppress(OSError):  # not on this system: `oldest_wait_s` then knows nothing
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            with contextlib.suppress(OSError):  # nor are there ICMP errors then
+                if family == socket.AF_INET6:
+                    self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+                else:
+                    self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
             self._socket.bind((host, port))
         except OSError:
             self._socket.close()
@@ -62,10 +77,14 @@ class UdpListener:
             self._socket.sendto(data, remote)
         except BlockingIOError:
             self._counters.drops["send buffer full"] += 1
-        except ConnectionRefusedError:
-            pass  # an ICMP error of an earlier datagram; this one was not sent, the retransmission will be
-        except OSError as error:
-            return error.strerror or "cannot send"
+        except OSError:
+            # perhaps an ICMP error of an earlier datagram; this one was not sent, and the error is gone now
+            try:
+                self._socket.sendto(data, remote)
+            except (BlockingIOError, ConnectionRefusedError):
+                self._counters.drops["datagram not taken"] += 1  # two errors at a time, or no room: it is lost
+            except OSError as error:
+                return error.strerror or "cannot send"
         return None
 
     def oldest_wait_s(self) -> float:
@@ -81,22 +100,48 @@ class UdpListener:
                 return age if 0.0 < age < MAX_PLAUSIBLE_AGE_S else 0.0
         return 0.0
 
-    async def serve(self, receive_untrusted: Callable[[bytes, Flow], None]) -> None:
-        """Read until cancelled. `receive_untrusted` must not raise."""
+    async def serve(
+        self,
+        receive_untrusted: Callable[[bytes, Flow], None],
+        unreachable_untrusted: Callable[[bytes, tuple[str, int]], None] | None = None,
+    ) -> None:
+        """Read until cancelled.
+
+        Args:
+            receive_untrusted: gets each datagram; must not raise.
+            unreachable_untrusted: gets the beginning of a datagram of ours and the address that it did not reach; must
+                not raise.
+        """
         sock = self._socket
         local = self.local
         while True:
             await trio.lowlevel.wait_readable(sock)
-            for _ in range(DATAGRAMS_PER_WAKE_UP):
+            for number in range(DATAGRAMS_PER_WAKE_UP):
                 try:
                     data, remote = sock.recvfrom(MAX_DATAGRAM_BYTES)
                 except BlockingIOError:
+                    if not number:  # woken up by nothing but errors
+                        self._read_errors_untrusted(unreachable_untrusted)
                     break
                 except OSError:
                     continue  # a pending ICMP error; reading it clears it
                 receive_untrusted(data, Flow("UDP", local, remote[:2]))
             else:
                 await trio.lowlevel.checkpoint()
+
+    def _read_errors_untrusted(self, tell: Callable[[bytes, tuple[str, int]], None] | None) -> None:
+        """Empty the error queue: as long as there is something in it, the socket wakes us up."""
+        for _ in range(DATAGRAMS_PER_WAKE_UP):
+            try:
+                data, ancillary, _, remote = self._socket.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            for _, _, value in ancillary:
+                if len(value) < _EXTENDED_ERROR.size:
+                    continue
+                _, origin, kind, code, _, _ = _EXTENDED_ERROR.unpack_from(value)
+                if (origin, kind) in _UNREACHABLE and (origin, kind, code) != _TOO_BIG and tell is not None:
+                    tell(data, remote[:2])
 
     def close(self) -> None:
         self._socket.close()

@@ -10,7 +10,7 @@ from ims_as.sip.core import EndpointCore, WireEvent
 from ims_as.sip.flow import Destination, Flow
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.parser import parse_message_untrusted
-from ims_as.sip.transaction import ServerTransaction
+from ims_as.sip.transaction import ClientEvent, ServerTransaction
 from tests.support.link import LinkEndpoint, LinkNetwork
 from tests.support.sip_agents import RecordingAgent
 from tests.support.sip_messages import build_request, request_bytes
@@ -203,4 +203,30 @@ def test_noise_is_dropped(data: bytes) -> None:
     network, core = endpoint()
     core.receive_datagram_untrusted(data, FLOW)
     assert network.sent == []
+    assert not core.counters.guard_errors
+
+
+def test_an_icmp_error_counts_only_for_whom_it_quotes() -> None:
+    network, core = endpoint()
+    events: list[ClientEvent] = []
+    request = build_request("OPTIONS", uri="sip:10.0.0.7:5060")
+    request.headers.pop_value("Via")
+    core.send_request(request, on_event=events.append)
+    quoted, place = network.sent[-1][3], ("10.0.0.7", 5060)
+    branch = quoted.split(b"branch=")[1].split(b";")[0]
+    for data, remote in (
+        (quoted, ("10.0.0.8", 5060)),
+        (quoted[:20], place),
+        (b"", place),
+        (quoted.replace(b"OPTIONS sip", b"INVITE sip"), place),
+        (quoted.replace(branch, b"z9hG4bK-" + b"0" * 16), place),
+        (b"SIP/2.0 200 OK\r\n" + quoted, place),
+        (bytes(range(256)), place),
+    ):
+        core.receive_unreachable_untrusted(data, remote)
+    assert not events
+    core.receive_unreachable_untrusted(quoted[:300], place)
+    assert [type(event).__name__ for event in events] == ["TransportFailure"]
+    core.receive_unreachable_untrusted(quoted, place)
+    assert len(events) == 1
     assert not core.counters.guard_errors

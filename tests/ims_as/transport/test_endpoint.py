@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from ims_as.sip.invite_session import InviteSession, ReinviteReceived, SessionState
+from ims_as.sip.invite_session import InviteSession, ReinviteReceived, Rejected, SessionState
 from ims_as.sip.message import Request, build_response
 from ims_as.sip.timers import TimerConfig
 from ims_as.sip.transaction import ServerTransaction
@@ -248,6 +248,40 @@ peer.example. 60 A 127.0.77.11
                     else:
                         await until(lambda: b.counters.drops["response without a way"])
                     assert not b.counters.guard_errors
+
+    run(test)
+
+
+def test_unreachable_port_is_a_failure_at_once() -> None:
+    """With the timers of the RFC: without the ICMP error it would take 32 s to learn of it."""
+
+    async def test() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+            closed.bind(("127.0.77.9", 0))
+            port = closed.getsockname()[1]
+        pair = Pair()
+        async with running(pair.b):
+            zone = f"""
+_sip._udp.core.example. 60 SRV 1 1 {port} dead.core.example.
+_sip._udp.core.example. 60 SRV 2 1 {pair.b.addresses[0].port} b.core.example.
+dead.core.example. 60 A 127.0.77.9
+b.core.example. 60 A 127.0.77.2
+"""
+            async with dns_server(zone, "127.0.77.53") as names:
+                a = Endpoint(listen=listen("127.0.77.1", "udp"), dns=NameServers((names.address,), 1.0))
+                alice = RecordingAgent(a)
+                async with running(a):
+                    for uri in ("sip:bob@core.example", f"sip:bob@127.0.77.9:{port}"):
+                        session = alice.call(uri)
+                        await until(lambda s=session: s.state is SessionState.CONFIRMED or s.is_terminated)
+                        if "core" in uri:
+                            assert session.state is SessionState.CONFIRMED
+                            session.bye()
+                    last = alice.last()
+                    assert isinstance(last, Rejected)
+                    assert last.status == 503
+                    assert a.counters.failovers == {"UDP": 1}
+                    assert a.counters.drops == {"not sent: unreachable": 2}
 
     run(test)
 
