@@ -454,7 +454,8 @@ async def world(
         timers: of the server's SIP.
         make: further overrides that need the world's addresses.
     """
-    here = World(f"127.{20 + os.getpid() % 200}.{next(_networks)}", sip)
+    # after 254 worlds the first one is long gone
+    here = World(f"127.{20 + os.getpid() % 200}.{next(_networks) % 254 + 1}", sip)
     async with trio.open_nursery() as nursery:
         here.tasks = nursery
         if engine:
