@@ -32,6 +32,8 @@ CONNECT_DEADLINE_S: Final = 2.0
 """A second SYN is sent after one second; who does not answer that either is to be given up while the caller waits."""
 HANDSHAKE_DEADLINE_S: Final = 5.0
 """Of TLS: two round trips and some arithmetic."""
+CLOSE_S: Final = 0.5
+"""For the last record of TLS, to a peer that may not read."""
 READ_BYTES: Final = 65_536
 READS_PER_WAKE_UP: Final = 16
 """Then other tasks get their turn."""
@@ -160,7 +162,7 @@ class Connection:
             reason = str(group.exceptions[0])
         finally:
             self.close(reason)
-            self._socket.close()
+            await self._finish()
 
     async def _connect(self) -> None:
         sock = trio.socket.from_stdlib_socket(self._socket)
@@ -172,6 +174,10 @@ class Connection:
 
     async def _secure(self) -> None:
         """What is to be done before the first byte of SIP."""
+
+    async def _finish(self) -> None:
+        """What is to be done after the last one; safe from cancellation."""
+        self._socket.close()
 
     def _send_now(self, data: bytes) -> int:
         """As much as goes without waiting; how much that is."""
@@ -323,7 +329,6 @@ class TlsConnection(Connection):
                 tls.client if self.is_ours else tls.server,
                 server_hostname=self._domain if self.is_ours else None,
                 server_side=not self.is_ours,
-                https_compatible=True,
             )
             with trio.fail_after(HANDSHAKE_DEADLINE_S):
                 await self._stream.do_handshake()
@@ -333,6 +338,12 @@ class TlsConnection(Connection):
             raise self._failure(TimeoutError()) from error
         except (OSError, ValueError, trio.BrokenResourceError) as error:
             raise self._failure(error) from error
+
+    async def _finish(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+            if self._is_open:
+                await self._stream.aclose()  # says so to the peer (close_notify), and waits for no answer
+        self._socket.close()
 
     def _failure(self, error: Exception) -> OSError:
         reason = f"TLS: {tls_failure(error)}"
@@ -364,5 +375,7 @@ class TlsConnection(Connection):
         except trio.BrokenResourceError as error:
             if self._is_closed:
                 return "closed"
+            if tls_failure(error) == "closed by peer":
+                return "closed by peer"  # without close_notify: no news, messages have their own length
             # with TLS 1.3 a peer that refuses our certificate says so only now
             raise self._failure(error) from error

@@ -15,6 +15,7 @@ import trio
 from ims_as.sip.invite_session import ReinviteReceived, SessionState
 from ims_as.sip.timers import TimerConfig
 from ims_as.transport import connection
+from ims_as.transport.connection import StreamLimits
 from ims_as.transport.endpoint import ClientEvent, Endpoint, ListenAddress, ResponseReceived, TransportFailure
 from ims_as.transport.tls import TlsContexts, TlsOptions, TlsSetupError
 from tests.support.certificates import Authority
@@ -484,6 +485,57 @@ def test_no_alias_without_certificate(authority: Authority, tmp_path: Path) -> N
             await stream.send_all(request_bytes("OPTIONS", via=via))
             await stream.receive_some()
             assert len(pair.b._streams._by_remote) == 1
+            await trio.aclose_forcefully(stream)
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_polite", [True, False])
+def test_peer_that_closes(authority: Authority, is_polite: bool) -> None:
+    async def test() -> None:
+        pair = Pair(*good(authority))
+        async with pair.running():
+            stream = await open_stream(authority, pair)
+            await stream.send_all(request_bytes("OPTIONS"))
+            await stream.receive_some()
+            if is_polite:
+                await stream.aclose()
+            else:
+                await trio.aclose_forcefully(stream)
+            await until(lambda: pair.b.n_connections == 0)
+            assert not pair.b.counters.drops
+
+    run(test)
+
+
+def test_we_say_that_we_close(authority: Authority) -> None:
+    async def test() -> None:
+        pair = Pair(*good(authority), streams=StreamLimits(idle_s=0.05))
+        async with pair.running():
+            stream = await open_stream(authority, pair)
+            await stream.send_all(request_bytes("OPTIONS"))
+            received = b""
+            while data := await stream.receive_some():  # an end without close_notify would be an error
+                received += data
+            assert received.startswith(b"SIP/2.0 200")
+            await stream.aclose()
+
+    run(test)
+
+
+def test_peer_that_does_not_read_does_not_keep_us_from_stopping(authority: Authority) -> None:
+    async def test() -> None:
+        pair = Pair(*good(authority))
+        with trio.fail_after(5):
+            async with pair.running():
+                stream = await open_stream(authority, pair)
+                stream.transport_stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                await stream.send_all(request_bytes("OPTIONS"))
+                await until(lambda: pair.b.n_connections == 1 and pair.b.counters.responses_out)
+                (accepted,) = pair.b._streams._connections.values()
+                for _ in range(9):
+                    accepted.send(b"x" * 100_000)
+                await trio.sleep(0.05)
             await trio.aclose_forcefully(stream)
 
     run(test)
