@@ -230,3 +230,32 @@ def test_an_icmp_error_counts_only_for_whom_it_quotes() -> None:
     core.receive_unreachable_untrusted(quoted, place)
     assert len(events) == 1
     assert not core.counters.guard_errors
+
+
+@pytest.mark.parametrize(
+    ("via", "marked", "port"),
+    [
+        # RFC 3581 §4 with IPv6, RFC 5118 §4.5: received has no brackets
+        ("[2001:db8::9]:5070;branch=z9hG4bK1;rport", ";rport=40000;received=2001:db8::1", 40000),
+        ("[2001:db8::9]:5070;branch=z9hG4bK1", ";received=2001:db8::1", 5070),
+        ("[2001:db8::9];branch=z9hG4bK1", ";received=2001:db8::1", 5060),
+        ("[2001:db8::1]:5070;branch=z9hG4bK1", None, 5070),
+        ("host.example:5070;branch=z9hG4bK1", ";received=2001:db8::1", 5070),
+        # what a peer writes into it is of no effect
+        ("[2001:db8::9]:5070;received=[2001:db8::6];branch=z9hG4bK1", ";received=2001:db8::1", 5070),
+        ("[2001:db8::1]:5070;maddr=[2001:db8::6];branch=z9hG4bK1", None, 5070),
+    ],
+)
+def test_source_marks_over_ipv6(via: str, marked: str | None, port: int) -> None:
+    network, core = endpoint()
+    flow = Flow("UDP", ("2001:db8::2", 5060), ("2001:db8::1", 40000))
+    core.receive_datagram_untrusted(request_bytes("OPTIONS", via=f"SIP/2.0/UDP {via}"), flow)
+    (target, response), *_ = sent(network)
+    assert target == ("2001:db8::1", port)
+    text = str(response.headers.get("via"))
+    assert "2001:db8::6" not in text or "maddr" in text
+    if marked is None:
+        assert text == f"SIP/2.0/UDP {via}"
+    else:
+        assert all(f";{part}" in text for part in marked[1:].split(";"))
+        assert text.count("received") == 1

@@ -20,6 +20,9 @@ UDP = Flow("UDP", ("10.0.0.2", 5060), ("10.0.0.9", 33333))
         ("sip:10.0.0.1;transport=tls", Destination("TLS", "10.0.0.1")),
         ("sips:bob@10.0.0.1", Destination("TLS", "10.0.0.1")),
         ("sips:scscf.example:5070;transport=tcp", Destination("TLS", "scscf.example", 5070)),
+        ("sip:[2001:db8::1];transport=tcp;lr", Destination("TCP", "2001:db8::1")),
+        ("sips:[2001:db8::1]", Destination("TLS", "2001:db8::1")),
+        ("sip:[2001:db8::1];maddr=[2001:db8::2]", Destination("UDP", "2001:db8::1")),
         ("sip:scscf.example;maddr=192.0.2.1", Destination("UDP", "scscf.example")),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import trio
 from ims_as.sip.invite_session import Answered, Ended, ReinviteReceived
 from ims_as.sip.message import Response
 from tests.support.certificates import Authority
+from tests.support.garbage import shoot_streams, shots
 from tests.support.world import Signalling, until, world
 
 KINDS = [("udp", True), ("tcp", False), ("tcp", True), ("tls", False), ("tls", True)]
@@ -75,5 +78,56 @@ def test_options_over_tls(tmp_path: Path) -> None:
     async def main() -> None:
         async with world(sip=signalling("tls", False, tmp_path)) as here:
             assert (await here.request("OPTIONS")).status == 200
+
+    trio.run(main)
+
+
+def client_context(authority: Authority, name: str) -> ssl.SSLContext:
+    certificate, key = authority.issue(name, dns=[f"{name}.example"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def shoot_inside_tls(context: ssl.SSLContext, address: tuple[str, int]) -> None:
+    """As `shoot_streams`, each shot behind a handshake."""
+    for shot in shots(3)[::3]:
+        with contextlib.suppress(OSError, trio.BrokenResourceError):
+            stream = trio.SSLStream(await trio.open_tcp_stream(*address), context)
+            await stream.send_all(shot)
+            await trio.aclose_forcefully(stream)
+
+
+def test_calls_go_on_under_fire_at_the_tls_port(tmp_path: Path) -> None:
+    async def main() -> None:
+        sip = signalling("tls", False, tmp_path)
+        assert sip.authority is not None
+        strangers = tmp_path / "strangers"
+        strangers.mkdir()
+        async with world(sip=sip) as here:
+            address = here.as_sip.host, here.as_sip.port
+            held = here.call()
+            await held.wait(Answered)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(shoot_streams, address)
+                nursery.start_soon(shoot_inside_tls, client_context(sip.authority, "known"), address)
+                nursery.start_soon(
+                    shoot_inside_tls, client_context(Authority(strangers, "others"), "stranger"), address
+                )
+                while len(nursery.child_tasks):
+                    leg = here.call()
+                    await leg.wait(Answered)
+                    leg.session.bye()
+                    await trio.sleep(0.01)
+            held.session.bye()
+            await here.until_idle()
+            counters = here.app.endpoint.counters
+            assert not counters.guard_errors
+            assert counters.parse_errors.total() > 15
+            assert counters.drops["TLS: not TLS"] > 100
+            assert counters.drops["TLS: unknown authority"] > 50
+            await until(lambda: here.app.endpoint.n_connections == 1)
 
     trio.run(main)
