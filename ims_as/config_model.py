@@ -297,7 +297,7 @@ class LimitsConfig:
     """Calls at a time."""
     calls_per_second: float = _bounded(200.0, 0.01, 100_000)
     """New calls per second, on average over a second."""
-    latency_target_ms: int = _bounded(50, 0, 10000)
+    latency_target_ms: int = _bounded(100, 0, 10000)
     """Milliseconds for which work may wait before calls are refused so that the rest is served in time; 0: no limit."""
     options_in_overload: bool = True
     """Whether OPTIONS is still answered 200 while calls are refused for load; drain and full always give 503."""

@@ -6,9 +6,13 @@ overload makes one that stays). It begins with nine tenths of the rate that was 
 capacity. From then on, once in `STEP_S`:
 
 * the target is missed and the wait does not shrink: the rate is cut by 5 to 30 %, by how much it is missed;
-* it is met: the rate grows. By a seventh while it is below what is known to be possible (the mean of what was served);
-  by a hundredth of that mean above it, for a call that is let in now makes work again when it ends; by a twentieth
-  when nothing has waited for a second, so that a machine that has become faster is used.
+* it is met: the rate grows. By a third while it is below what is known to be possible; beyond, by a hundredth of the
+  mean of what was served, for a call that is let in now makes work again when it ends; by a twentieth when nothing has
+  waited for a second, so that a machine that has become faster is used.
+
+What is possible is known from what was served in time: it is remembered for half a minute and each new lateness casts
+doubt on it, so that a machine that was taken away for a moment is back at once, and one that has become slower is not
+overrun again and again.
 
 With the wait beyond `PANIC` times the target only the least rate is let in until the queue has been worked off: its
 calls have waited so long that their senders try again.
@@ -33,6 +37,10 @@ RATE_S: Final = 0.3
 """Time constant of the served rate."""
 MEAN_S: Final = 4.0
 """Time constant of its mean: several times what a call's end comes after its beginning in a load test."""
+FORGET_S: Final = 30.0
+"""Time constant with which what is known to be possible fades."""
+LESSON: Final = 0.8
+"""What is left of it when work is late again."""
 CALM_S: Final = 1.0
 IDLE_S: Final = 1.0
 
@@ -41,8 +49,8 @@ FIRST_SHARE: Final = 0.9
 MIN_CUT: Final = 0.05
 MAX_CUT: Final = 0.3
 KNOWN_SHARE: Final = 0.9
-"""Below this share of the mean the rate grows by `KNOWN_GROWTH`."""
-KNOWN_GROWTH: Final = 1.15
+"""Below this share of what is known to be possible the rate grows by `KNOWN_GROWTH`."""
+KNOWN_GROWTH: Final = 1.3
 INCREASE_SHARE: Final = 0.01
 IDLE_INCREASE_SHARE: Final = 0.05
 IDLE_SHARE: Final = 0.1
@@ -83,6 +91,8 @@ class LoadMonitor:
         self._is_panicking = False
         self._rate = 0.0
         self._mean = 0.0
+        self._known = 0.0
+        self._is_late = False
         self._admitted = 0
         self._offered_by_throttling = 0
         self._refused_of_throttling = 0
@@ -151,18 +161,24 @@ class LoadMonitor:
         if self.limit is None:
             if is_late and len(waits) > 1:
                 self._begin(now, served)
+            elif not is_late:
+                self._known = max(self._rate, self._known * (1.0 - min(1.0, elapsed / FORGET_S)))
             return
         self._mean += (served - self._mean) * min(1.0, elapsed / MEAN_S)
+        self._known = max(self._mean, self._known * (1.0 - min(1.0, elapsed / FORGET_S)))
         self._fill(now)  # what came in until now came at the former rate
         self._is_panicking = min(waits) > PANIC * self.target_s
+        was_late, self._is_late = self._is_late, is_late
         if is_late:
+            if not was_late:
+                self._known *= LESSON
             if self.wait_s > 0.9 * before:
                 cut = min(MAX_CUT, max(MIN_CUT, 0.1 * (self.wait_s / self.target_s - 1.0)))
                 self.limit = max(self._least(), (1.0 - cut) * min(self.limit, max(self._rate, served)))
         elif now - self._refused_at > CALM_S:
             self.limit, self.loss = None, 0.0
             return
-        elif self.limit < KNOWN_SHARE * self._mean:
+        elif self.limit < KNOWN_SHARE * self._known:
             self.limit = KNOWN_GROWTH * self.limit + MIN_RATE
         else:
             share = INCREASE_SHARE if now - self._busy_at < IDLE_S else IDLE_INCREASE_SHARE
@@ -171,6 +187,8 @@ class LoadMonitor:
 
     def _begin(self, now: float, served: float) -> None:
         self._mean = max(self._rate, served)
+        self._known = max(self._mean, self._known)
+        self._is_late = True
         self.limit = max(self._least(), FIRST_SHARE * self._mean)
         self._is_panicking = False
         self._tokens, self._filled_at, self._refused_at = 0.0, now, now

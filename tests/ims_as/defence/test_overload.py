@@ -52,6 +52,21 @@ def test_a_stall_is_not_overload(stall_s: float, refused: int) -> None:
     assert sum(model.seconds[second].refused for second in range(13, 20)) == 0
 
 
+def test_a_machine_that_was_taken_away_for_a_moment_is_back_at_once() -> None:
+    """Three seconds at a tenth of the speed: what is left of it is served, and two seconds later all is as before."""
+    model = QueueModel(LoadMonitor(0.1))
+    load = 0.7 * model.capacity
+    model.run(10, load)
+    model.change_speed(0.1)
+    model.run(3, load)
+    model.change_speed(10)
+    model.run(5, load)
+    assert model.seconds[12].completed > 0.5 * 0.1 * model.capacity
+    assert [model.seconds[second].refused for second in (16, 17)] == [0, 0]
+    assert model.seconds[17].completed > 0.99 * load
+    ended(model)
+
+
 def test_it_follows_a_machine_that_becomes_slower_and_faster() -> None:
     model = QueueModel(LoadMonitor(TARGET_S))
     model.run(20, 2 * model.capacity)
