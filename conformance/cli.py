@@ -82,10 +82,16 @@ def _find(root: Path, patterns: Sequence[str], areas: Sequence[str]) -> list[Cas
 @_directory
 @_area
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", is_flag=True, help="Print tables as in docs/conformance.md.")
 @_patterns
-def list_command(root: Path, areas: tuple[str, ...], as_json: bool, patterns: tuple[str, ...]) -> None:
+def list_command(root: Path, areas: tuple[str, ...], as_json: bool, markdown: bool, patterns: tuple[str, ...]) -> None:
     """The cases: name, what must be so, clause."""
     cases = _find(root, patterns, areas)
+    if markdown:
+        from conformance.doc import render_cases
+
+        click.echo(render_cases(cases))
+        return
     if as_json:
         rows = [
             {

@@ -41,8 +41,13 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Verdict
     async def pass_all() -> None:
         async with own_server(tmp_path_factory.mktemp("server")) as server:
             tcp = attrs.evolve(server.targets, main=attrs.evolve(server.targets.main, transport="tcp"))
-            found["udp"] = await try_cases([Trial(case) for case in CASES], server.targets, jobs=JOBS // 2)
-            found["tcp"] = await try_cases(over_tcp, tcp, jobs=JOBS // 2)
+
+            async def try_all(name: str, trials: list[Trial], targets: Targets) -> None:
+                found[name] = await try_cases(trials, targets, jobs=JOBS // 2)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(try_all, "udp", [Trial(case) for case in CASES], server.targets)
+                nursery.start_soon(try_all, "tcp", over_tcp, tcp)
             await until_idle(server)
 
     async def fail_all() -> None:
