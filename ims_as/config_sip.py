@@ -127,7 +127,7 @@ class TlsConfig:
     URI names.  ``false`` is for laboratories."""
     peers: tuple[str, ...] = ()
     """Domains or addresses, one of which the certificate of whoever connects to us must name; none: any certificate
-    that is vouched for.  ``trusted_peers`` applies besides."""
+    that is vouched for.  ``trusted_peers`` applies besides.  They are also believed where a URI has only an address."""
 
     def options(self) -> TlsOptions:
         """The same for the endpoint; a key in a file is read again at each reload."""

@@ -14,12 +14,21 @@ from typing import Any, Final
 from ims_as.sip.errors import SipParseError
 from ims_as.sip.uri import SipUri, parse_uri
 
-__all__ = ["certificate_identities_untrusted", "is_identity", "normal_identity"]
+__all__ = ["certificate_identities_untrusted", "is_identity", "is_ip_address", "normal_identity"]
 
 MAX_NAMES: Final = 256
 """Of one certificate that are looked at: an SBC's may name a few dozen domains."""
 _DOMAIN_RE: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 MAX_DOMAIN_CHARS: Final = 253
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether it is an address and no name; IPv6 without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def normal_identity(text: str) -> str:
@@ -28,10 +37,9 @@ def normal_identity(text: str) -> str:
     Wildcards are neither (RFC 5922 §7.2).
     """
     plain = text.strip("[]").rstrip(".").lower()
-    try:
+    if is_ip_address(plain):
         return str(ipaddress.ip_address(plain))
-    except ValueError:
-        return plain if len(plain) <= MAX_DOMAIN_CHARS and _DOMAIN_RE.fullmatch(plain) else ""
+    return plain if len(plain) <= MAX_DOMAIN_CHARS and _DOMAIN_RE.fullmatch(plain) else ""
 
 
 def certificate_identities_untrusted(certificate: Mapping[str, Any]) -> frozenset[str]:

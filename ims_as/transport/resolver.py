@@ -10,7 +10,6 @@ When the DNS falls silent, what it said before is used for up to a day (RFC 8767
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import socket
 from collections import OrderedDict
@@ -23,6 +22,7 @@ import trio
 
 from ims_as.sip.flow import DEFAULT_PORTS, Destination
 from ims_as.transport.dns_client import MAX_TTL_S, NEGATIVE_TTL_S, DnsClient, DnsSilentError, NameServers, Records
+from ims_as.transport.identity import is_ip_address
 from ims_as.transport.rfc3263 import (
     MAX_TARGETS,
     SERVICE_PREFIXES,
@@ -46,14 +46,6 @@ SYSTEM_TTL_S: Final = 30.0
 """Of what the system's resolver says, which tells no time to live."""
 
 Key = tuple[str, str, int, bool, bool]
-
-
-def is_ip_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 @attrs.frozen

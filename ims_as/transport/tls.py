@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from ims_as.transport.identity import certificate_identities_untrusted, is_identity, normal_identity
+from ims_as.transport.identity import certificate_identities_untrusted, is_identity, is_ip_address, normal_identity
 
 __all__ = ["TlsContexts", "TlsIdentityError", "TlsOptions", "TlsSetupError", "tls_failure"]
 
@@ -145,7 +145,8 @@ class TlsContexts:
         """The identities of a peer after its handshake; none when nobody is verified.
 
         Args:
-            wanted: the domain that the connection was made for; None for an incoming one.
+            wanted: the domain that the connection was made for; None for an incoming one. For an IP address, which few
+                certificates name, a listed peer will do.
 
         Raises:
             TlsIdentityError: it is somebody else.
@@ -154,7 +155,8 @@ class TlsContexts:
             return frozenset()
         identities = certificate_identities_untrusted(certificate or {})
         if wanted is not None:
-            if not is_identity(identities, wanted):
+            is_listed = is_ip_address(wanted) and not identities.isdisjoint(self._allowed)
+            if not is_listed and not is_identity(identities, wanted):
                 raise TlsIdentityError("certificate of somebody else")
         elif self._allowed and not identities & self._allowed:
             raise TlsIdentityError("peer not listed")

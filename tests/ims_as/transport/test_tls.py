@@ -181,6 +181,24 @@ def test_listed_peer_is_let_in(authority: Authority) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(("peers", "is_believed"), [(("b.example",), True), (("c.example",), False), ((), False)])
+def test_listed_peer_may_be_addressed_by_its_address(
+    authority: Authority, peers: tuple[str, ...], is_believed: bool
+) -> None:
+    """Few certificates name addresses; which of the peers listens there, the operator has said."""
+
+    async def test() -> None:
+        a = authority.options("a", dns=["a.example"], addresses=[A], peers=peers)
+        pair = Pair(a, authority.options("b", dns=["b.example"]))
+        async with pair.running():
+            event = await pair.ask(f"sip:{B}:{pair.port};transport=tls")
+            assert isinstance(event, ResponseReceived) is is_believed
+            # names are compared as ever
+            assert isinstance(await pair.ask("sip:c.example;transport=tls"), TransportFailure)
+
+    run(test)
+
+
 def test_certificate_of_another_authority(authority: Authority, tmp_path: Path) -> None:
     async def test() -> None:
         other = Authority(tmp_path, "other").options("foreign", dns=["b.example"])
