@@ -297,6 +297,12 @@ def test_run_tells_each_verdict_and_writes_junit(tmp_path: Path):
     assert good.output.splitlines()[-1] == "1 of 1 passed"
 
 
+def test_without_a_target_a_server_of_our_own_is_tried():
+    result = invoke("run", "sip/options", "transport/tls-keep-alive")
+    assert result.output.splitlines()[-1] == "2 of 2 passed"
+    assert result.exit_code == 0
+
+
 def test_prove_says_which_fault_goes_unnoticed(tmp_path: Path):
     folder = tmp_path / "sip" / "options"
     shutil.copytree(CASES["sip/options"].scenario.parent, folder)
