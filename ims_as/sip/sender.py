@@ -346,7 +346,7 @@ class Sender(ABC):
         reason = self._put(flow, message)
         if reason == CONNECTION_GONE and isinstance(transaction, ServerTransaction):
             reason = self._late.send(transaction, message)
-        elif self._late.is_busy and isinstance(transaction, ServerTransaction):
+        elif flow.connection is not None and self._late.is_busy and isinstance(transaction, ServerTransaction):
             self._late.note_response(transaction, message)
         if reason is not None:
             self.counters.drops[f"not sent: {reason}"] += 1
