@@ -29,7 +29,7 @@ def test_there_are_flows_and_the_readme_shows_each():
 def test_every_packet_is_understood(capture: Path):
     assert tshark(capture, SUSPICIOUS, "frame.number") == []
     every = tshark(capture, "frame", "frame.number")
-    assert len(every) >= 4
+    assert len(every) >= 2
     assert tshark(capture, "sip", "frame.number") == every
 
 

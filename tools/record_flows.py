@@ -20,11 +20,27 @@ FLOWS = ROOT / "docs" / "flows"
 CASES = ROOT / "conformance" / "cases"
 WANTED = {
     "answered": "isc/answered",
+    "no-resources-503": "isc/inability",
+    "passed-on": "pass-on/answered",
+    "emergency-passed-on": "pass-on/emergency",
     "third-party-register": "isc/third-party-register",
     "cancelled": "cancel/before-answer",
-    "codec-refused": "dialog/codec-refused",
+    "early-media": "reliability/early-media",
+    "prack-required": "reliability/required",
+    "delayed-offer": "offer-answer/offerless",
+    "preconditions-met-by-update": "preconditions/met-by-update",
+    "update-in-early-dialog": "update/early",
     "hold-and-resume": "dialog/hold",
+    "codec-refused": "dialog/codec-refused",
     "offerless-reinvite": "dialog/offerless-reinvite",
+    "session-timer-refresh": "session-timer/server-refreshes",
+    "session-interval-too-small": "session-timer/too-small",
+    "handed-to-a-human": "transfer/answered",
+    "refer": "transfer/refer",
+    "replaces": "transfer/replaces",
+    "b2bua": "b2bua/reliable",
+    "overload": "overload/full",
+    "large-invite-over-tcp": "transport/tcp-large",
 }
 HEAD = """# Call flows
 
@@ -74,6 +90,8 @@ def ladder(name: str) -> list[str]:
         at, source, _, target, method, status, of = line.split("\t")
         for host in (source, target):
             hosts.setdefault(host, chr(ord("A") + len(hosts)))
+        # a body may hold a message of its own: the first one is meant
+        method, status, of = (text.split(",")[0] for text in (method, status, of))
         what = method or f"{status.removeprefix('SIP/2.0 ')} ({of})"
         lines.append(f"{float(at) * 1000:9.1f} ms  {hosts[source]} → {hosts[target]}  {what}")
     return [*lines, "", *(f"{letter} = {host}" for host, letter in hosts.items())]
