@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import ssl
 from pathlib import Path
 
 import httpx
 import trio
 
 from ims_as.sip.invite_session import Answered, Ended, ReinviteAnswered, Rejected
-from tests.support.world import Leg, World, until, world
+from tests.support.certificates import Authority
+from tests.support.world import Leg, Signalling, World, until, world
 
 
 async def answered(here: World) -> Leg:
@@ -179,5 +181,54 @@ def test_a_second_signal_does_not_wait():
             await trio.sleep(0.05)
             signal.raise_signal(signal.SIGTERM)
             assert (await leg.wait(Ended)).by == "remote"
+
+    trio.run(main)
+
+
+# ---------------------------------------------------------------- certificates
+
+
+async def shown_certificate(here: World, context: ssl.SSLContext) -> bytes:
+    stream = trio.SSLStream(await trio.open_tcp_stream(here.as_sip.host, here.as_sip.port), context)
+    await stream.do_handshake()
+    certificate = stream.getpeercert(binary_form=True)
+    await trio.aclose_forcefully(stream)
+    assert isinstance(certificate, bytes)
+    return certificate
+
+
+def test_a_renewed_certificate_is_shown_and_a_call_goes_on(tmp_path: Path):
+    authority = Authority(tmp_path)
+
+    async def main() -> None:
+        async with world(sip=Signalling("tls", False, authority)) as here:
+            leg = await answered(here)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            context.load_cert_chain(*authority.issue("known", dns=["known.example"]))
+            before = await shown_certificate(here, context)
+            assert await shown_certificate(here, context) == before
+            signal.raise_signal(signal.SIGHUP)  # the world issues a new one, under the same names
+            await reloads(here, "unchanged")
+            assert await shown_certificate(here, context) != before
+            await hang_up_by(here, leg)
+
+    trio.run(main)
+
+
+def test_a_certificate_that_cannot_be_used_changes_nothing(tmp_path: Path):
+    async def main() -> None:
+        async with world(sip=Signalling("tls", False, Authority(tmp_path))) as here:
+            leg = await answered(here)
+            config = here.app.config
+            source = here.app._reloader
+            source._source = lambda: (config, [])  # the file is good, what it names is not
+            certificate = config.sip.tls.certificate if config.sip.tls is not None else tmp_path
+            certificate.write_text("nothing")
+            outcome = await here.app.reload()
+            assert outcome.outcome == "rejected"
+            assert outcome.problems[0].startswith("sip.tls: certificate or key cannot be used")
+            await hang_up_by(here, leg)
 
     trio.run(main)
