@@ -30,6 +30,7 @@ class RawCaller:
         self.socket.bind((self.host, 5060))
         self.socket.setblocking(False)
         self.call_id = f"raw-{next(_numbers)}@{self.host}"
+        self._own = {self.call_id}
         self.cseq = 1
         self.to_tag = ""
         self.received: list[Message] = []
@@ -126,7 +127,8 @@ class RawCaller:
             except BlockingIOError:
                 return
             message = parse_message_untrusted(data)
-            if message.call_id == self.call_id:  # else of an earlier call from this address
+            self._own.add(self.call_id)
+            if message.call_id in self._own:  # else of an earlier call from this address
                 self.received.append(message)
 
     async def response(self, method: str = "INVITE", status: int | None = None, cseq: int | None = None) -> Response:
