@@ -43,13 +43,6 @@ class Admission:
         self.load.take()
         self.held += 1
 
-    def admit(self, *, now: float) -> str | None:
-        """Both at once: None when the call may go on, and is held."""
-        reason = self.refusal(now=now)
-        if reason is None:
-            self.hold(now=now)
-        return reason
-
     def release(self) -> None:
         self.held -= 1
 

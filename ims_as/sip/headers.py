@@ -249,17 +249,6 @@ class Headers:
             return
         self._items = [item for item in self._change(key) if header_key(item[0]) != key]
 
-    def remove_first(self, name: str) -> str | None:
-        """Take away the first line of that name and return its value; see `pop_value` for lists."""
-        key = header_key(name)
-        items = self._change(key)
-        for position, (other, value) in enumerate(items):
-            if header_key(other) == key:
-                del items[position]
-                self._index = None
-                return value
-        return None
-
     def pop_value(self, name: str) -> str | None:
         """Take the first element off a comma-separated header (Via, Route …) and return it.
 
