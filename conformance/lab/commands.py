@@ -12,6 +12,7 @@ import click
 import trio
 
 from conformance.lab.processes import LabError
+from conformance.lab.quirks import Quirk, parse_quirks
 
 __all__ = ["demo", "lab"]
 
@@ -70,25 +71,32 @@ def demo(directory: Path, prefix: str) -> None:
 @click.command()
 @_prefix
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for configuration and logs.")
-def lab(prefix: str, keep: Path | None) -> None:
+@click.option(
+    "--hss-quirk",
+    "quirks",
+    type=click.Choice(["pyhss", *Quirk]),
+    multiple=True,
+    help="Let the HSS deviate from the specifications; may be given several times, pyhss is all of them.",
+)
+def lab(prefix: str, keep: Path | None, quirks: tuple[str, ...]) -> None:
     """Run the embedded network until Ctrl-C."""
     try:
         with tempfile.TemporaryDirectory(prefix="ims-as-lab-") as scratch:
             directory = keep or Path(scratch)
             directory.mkdir(parents=True, exist_ok=True)
-            trio.run(_run_lab, _check_prefix(prefix), directory)
+            trio.run(_run_lab, _check_prefix(prefix), directory, parse_quirks(quirks))
     except* (LabError, OSError) as group:
         for error in _leaves(group):
             click.echo(f"ims-as lab: {error}", err=True)
         sys.exit(EXIT_BROKEN)
 
 
-async def _run_lab(prefix: str, directory: Path) -> None:
+async def _run_lab(prefix: str, directory: Path, quirks: frozenset[Quirk]) -> None:
     from conformance.lab.network import ALICE, ANNA, PHONE_ANSWERS_AFTER_S, Lab
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            network = await nursery.start(Lab(directory, prefix=prefix).run)
+            network = await nursery.start(Lab(directory, prefix=prefix, hss_quirks=quirks).run)
             addresses = network.addresses
             click.echo(f"S-CSCF        sip:{addresses.scscf}:5060  (send calls for {ALICE} here)")
             click.echo(f"also served   {ANNA}  (SESSION_TERMINATED)")

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import trio
 from attrs import frozen
 
 from conformance.lab.hss_cx import CxService
+from conformance.lab.hss_quirks import QuirkySh, SegmentFront
 from conformance.lab.hss_sh import Notification, ShService
+from conformance.lab.quirks import BATCH_S, MORE_APPLICATIONS, Quirk, shape_user_data
 from conformance.lab.subscribers import IMS_STATE_AUTHENTICATION_PENDING, Subscriber
 from diameter.base_commands import CX_APPLICATION, SH_APPLICATION
 from diameter.dictionary.cx import CX, CX_APPLICATION_ID
@@ -32,6 +34,7 @@ __all__ = ["LabHss", "RequestRecord", "Subscriber"]
 # requests kept in the log
 _MAX_LOG = 10_000
 _PUSH_DEADLINE_S = 5.0
+_NEVER_S = 1e9
 
 
 @frozen
@@ -53,6 +56,7 @@ class LabHss:
         origin_host, origin_realm: its Diameter identity; the realm is the digest realm as well.
         scscf_name: where I-CSCFs find an S-CSCF for users without one.
         on_wire: sees every Diameter message.
+        quirks: how it deviates from the specifications.
 
     Attributes:
         requests: log of application requests, in order.
@@ -74,25 +78,34 @@ class LabHss:
         scscf_name: str = "sip:127.0.0.20:5060",
         on_wire: WireTap | None = None,
         watchdog_s: float = 30.0,
+        quirks: Collection[Quirk] = (),
     ) -> None:
+        self.quirks = frozenset(quirks)
+        self._front: SegmentFront | None = None
+        if Quirk.NO_REASSEMBLY in self.quirks:
+            self._front = SegmentFront(host, port, lambda: self.node.addresses[-1])
+        more = MORE_APPLICATIONS if Quirk.MANY_APPLICATIONS in self.quirks else ()
         self.node = DiameterNode(
             NodeConfig(
                 origin_host=origin_host,
                 origin_realm=origin_realm,
-                listen=((host, port),),
+                listen=((host, 0 if self._front else port),),
                 product_name="lab-hss",
-                applications=(SH_APPLICATION, CX_APPLICATION),
+                applications=(*more, SH_APPLICATION, CX_APPLICATION),
                 wait_s=2.0,
             ),
             on_request=self._answer,
             on_wire=on_wire,
-            watchdog_s=watchdog_s,
+            watchdog_s=_NEVER_S if Quirk.NO_DWR in self.quirks else watchdog_s,
         )
         self._users: dict[str, Subscriber] = {}
         self._nursery: trio.Nursery | None = None
         self._identity: dict[str, Any] = {"origin_host": origin_host, "origin_realm": origin_realm}
         self._shown_state: dict[str, tuple[int, str]] = {}
         self.sh = ShService(self._users.get, self._push_all)
+        self.sh.checks_sequence = Quirk.PUR_UNCHECKED not in self.quirks
+        self._quirky = QuirkySh(self.sh, self._users.get, self._subscribers, self.quirks) if self.quirks else None
+        self._batch_end = 0.0
         self.cx = CxService(
             self._users.get,
             self._registration_changed,
@@ -112,7 +125,12 @@ class LabHss:
     @property
     def address(self) -> tuple[str, int]:
         """Bound (host, port), after `run` has started."""
-        return self.node.addresses[-1]
+        return self._front.address if self._front is not None else self.node.addresses[-1]
+
+    @property
+    def n_lost_reads(self) -> int:
+        """With `Quirk.NO_REASSEMBLY`: reads of which something was lost."""
+        return self._front.n_lost if self._front is not None else 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves until cancelled; started when the port is bound."""
@@ -120,6 +138,8 @@ class LabHss:
             self._nursery = nursery
             try:
                 await nursery.start(self.node.run)
+                if self._front is not None:
+                    await nursery.start(self._front.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
@@ -179,7 +199,20 @@ class LabHss:
             await trio.sleep(self.delay_s)
         if self.silent or (self.ignores_subscriptions and name == "SNR"):
             return None
-        return self.cx.answer(request) if is_cx else self.sh.answer(request, self._identity)
+        if Quirk.SLOW in self.quirks:
+            await self._end_of_batch()
+        if is_cx:
+            return self.cx.answer(request)
+        return (self._quirky or self.sh).answer(request, self._identity)
+
+    async def _end_of_batch(self) -> None:
+        now = trio.current_time()
+        if now >= self._batch_end:
+            self._batch_end = now + BATCH_S
+        await trio.sleep_until(self._batch_end)
+
+    def _subscribers(self) -> Iterator[Subscriber]:
+        return iter(dict.fromkeys(self._users.values()))
 
     def _registration_changed(self, subscriber: Subscriber) -> None:
         """AUTHENTICATION_PENDING is told only by what follows it (TS 29.328 §6.1.4)."""
@@ -193,9 +226,14 @@ class LabHss:
             self.sh.changed(subscriber, DataReference.S_CSCF_NAME)
 
     def _push_all(self, notifications: Iterable[Notification]) -> None:
+        if Quirk.NO_PNR in self.quirks:
+            return
         for notification in notifications:
             if self._nursery is not None:
                 self._nursery.start_soon(self._push, notification)
+
+    def _shape(self, user_data: bytes, impu: str) -> bytes:
+        return shape_user_data(user_data, self._users.get(impu), self.quirks) if self.quirks else user_data
 
     async def _push(self, notification: Notification) -> None:
         subscription = notification.subscription
@@ -210,7 +248,7 @@ class LabHss:
             destination_host=subscription.origin_host,
             destination_realm=subscription.origin_realm,
             user_identity=UserIdentity(public_identity=subscription.impu),
-            user_data=notification.user_data,
+            user_data=self._shape(notification.user_data, subscription.impu),
         )
         try:
             answer = await self.node.request(request.to_message(), deadline_s=_PUSH_DEADLINE_S)

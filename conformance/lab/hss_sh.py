@@ -72,6 +72,7 @@ class ShService:
         single_reference: True plays an HSS that takes one Data-Reference per request only.
         denied: Data-References that application servers may not use.
         max_repository_bytes: larger service data is refused (TOO_MUCH_DATA).
+        checks_sequence: False plays an HSS that stores whatever the sequence number is.
         expiry_time: Unix seconds given in SNA; None: without limit.
     """
 
@@ -84,6 +85,7 @@ class ShService:
         self.single_reference = False
         self.denied: set[int] = set()
         self.max_repository_bytes = 32 * 1024
+        self.checks_sequence = True
         self.expiry_time: int | None = None
 
     def answer(self, request: Message, identity: dict[str, Any]) -> Message:
@@ -175,9 +177,8 @@ class ShService:
         item = data.repository[0]
         si, service_data = item.service_indication, item.service_data
         is_there = si in subscriber.repository
-        if is_there and item.sequence_number != next_sequence_number(subscriber.sequences[si]):
-            return _experimental(ShResultCode.TRANSPARENT_DATA_OUT_OF_SYNC)
-        if not is_there and item.sequence_number != 0:
+        expected = next_sequence_number(subscriber.sequences[si] if is_there else None)
+        if self.checks_sequence and item.sequence_number != expected:
             return _experimental(ShResultCode.TRANSPARENT_DATA_OUT_OF_SYNC)
         if not is_there and service_data is None:
             return _experimental(ShResultCode.OPERATION_NOT_ALLOWED)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ import yaml
 from conformance.lab.capture import RtpCapture, SocketWatch
 from conformance.lab.hss import LabHss, Subscriber
 from conformance.lab.processes import ChildProcess, LabError
+from conformance.lab.quirks import Quirk
 from conformance.lab.scscf import LabScscf
 from conformance.lab.ue import LabPhone
 from diameter.message import Message
@@ -144,9 +145,10 @@ class Lab:
 
     Args:
         directory: for configuration, logs and CDRs; must exist.
+        hss_quirks: how the HSS deviates from the specifications.
     """
 
-    def __init__(self, directory: Path, *, prefix: str = "127.0.0") -> None:
+    def __init__(self, directory: Path, *, prefix: str = "127.0.0", hss_quirks: Collection[Quirk] = ()) -> None:
         self.directory = directory
         self.addresses = LabAddresses(prefix)
         self.engine_log = directory / "engine.jsonl"
@@ -160,7 +162,12 @@ class Lab:
         """What passed the HSS: wall clock, ``in`` or ``out``, message."""
         scscf_uri = f"sip:{self.addresses.scscf}:5060"
         self.hss = LabHss(
-            self.addresses.hss, 3868, self._subscribers(), scscf_name=scscf_uri, on_wire=self._on_diameter
+            self.addresses.hss,
+            3868,
+            self._subscribers(),
+            scscf_name=scscf_uri,
+            on_wire=self._on_diameter,
+            quirks=hss_quirks,
         )
         contact = f"sip:{self.addresses.phone}:5060"
         self.scscf = LabScscf(
