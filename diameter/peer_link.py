@@ -95,6 +95,7 @@ class PeerLink:
         self._i_connection: Connection | None = None
         self._r_connection: Connection | None = None
         self._usable: Connection | None = None
+        self._route: Route | None = None
         self._cer: Message | None = None
         self._stop_cause = DisconnectCause.REBOOTING
         self.name = name
@@ -119,9 +120,13 @@ class PeerLink:
 
     def route(self) -> Route | None:
         """The link as routing sees it, None when it is not open."""
-        if not self.machine.is_open or self._usable is None or self.capabilities is None:
+        usable, known, state = self._usable, self.capabilities, self.watchdog.state
+        if usable is None or known is None or not self.machine.is_open:
             return None
-        return Route(self._usable, self.capabilities.origin_host, self.capabilities.applications, self.watchdog.state)
+        route = self._route
+        if route is None or route.connection is not usable or route.watchdog is not state:
+            route = self._route = Route(usable, known.origin_host, known.applications, state, self.name)
+        return route
 
     def next_deadline(self) -> float | None:
         """The earlier one of both machines' timers."""

@@ -28,12 +28,14 @@ class Route:
         origin_host: the peer's DiameterIdentity.
         applications: ids that it announced; 0xffffffff (relay) serves all.
         watchdog: its state.
+        peer: name of the peer, for logs.
     """
 
     connection: Hashable
     origin_host: str
     applications: frozenset[int]
     watchdog: WatchdogState
+    peer: str = ""
 
     def serves(self, application_id: int) -> bool:
         """True for an announced application, for relays, and for base commands."""

@@ -1,0 +1,44 @@
+"""Settings of a Diameter node."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from diameter.base_commands import SH_APPLICATION, Application
+from diameter.peer_link import PeerConfig
+
+__all__ = ["NodeConfig"]
+
+
+@frozen(kw_only=True)
+class NodeConfig:
+    """One node.
+
+    Attributes:
+        origin_host: our DiameterIdentity; must stay the same over restarts (subscriptions hang on it).
+        origin_realm: our realm.
+        peers: peers to connect to, in order of preference.
+        listen: addresses (host, port) to accept on.
+        product_name: announced in CER/CEA.
+        vendor_id: IANA enterprise number, 0 for none (RFC 6733 §5.3.3).
+        applications: what we announce and answer.
+        source_host: local address of outgoing connections, None lets the system choose.
+        wait_s: seconds for connecting, CEA and DPA each.
+        reconnect_first_s, reconnect_max_s: Tc, first and longest.
+        max_pending: unanswered requests at most.
+        max_inbound: requests of peers under way at most; more are answered TOO_BUSY.
+    """
+
+    origin_host: str
+    origin_realm: str
+    peers: tuple[PeerConfig, ...] = ()
+    listen: tuple[tuple[str, int], ...] = ()
+    product_name: str = "ims-as"
+    vendor_id: int = 0
+    applications: tuple[Application, ...] = field(default=(SH_APPLICATION,))
+    source_host: str | None = None
+    wait_s: float = 5.0
+    reconnect_first_s: float = 0.2
+    reconnect_max_s: float = 30.0
+    max_pending: int = 10_000
+    max_inbound: int = 2_000
