@@ -1,15 +1,24 @@
-# Each target does its own set-up: a virtual environment in .venv, Debian packages when root.
+# Each target does its own set-up: a virtual environment in .venv, one in .venv-peers for programs that tests and
+# benchmarks talk to, Debian packages when root.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench setup system clean
+.PHONY: demo test lint bench setup peers system clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[lab,dev]'
+	@touch $@
+
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: tools/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 # programs that the tests and benchmarks start: installed when root, listed when not
@@ -20,15 +29,15 @@ system:
 demo: setup
 	$(BIN)/ims-as demo --report demo-report
 
-test: setup system
+test: setup peers system
 	$(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup system
+bench: setup peers system
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) demo-report
+	rm -rf $(VENV) $(PEERS) demo-report

@@ -1,0 +1,69 @@
+"""python-diameter in its own environment (`make peers`): its import name is ours, so it only ever runs as a program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["PROGRAMS", "Codec", "peers_python"]
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).parent / "peers"
+END_S = 5.0
+
+
+def peers_python() -> str:
+    """The interpreter of .venv-peers. Fails the test when nobody has made it."""
+    python = ROOT / ".venv-peers" / "bin" / "python"
+    assert (ROOT / ".venv-peers" / ".installed").exists(), "run `make peers` first (`make test` does)"
+    return str(python)
+
+
+def command(program: str, *arguments: str) -> list[str]:
+    """Isolated: neither PYTHONPATH nor the directory of the script may lead it to our package of the same name."""
+    return [peers_python(), "-I", "-u", str(PROGRAMS / program), *arguments]
+
+
+class Codec:
+    """The codec as a child: a question, an answer."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            command("python_diameter_codec.py"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Fails the test with what python-diameter has raised."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer
+
+    def decode(self, frame: bytes) -> dict[str, Any]:
+        return self.ask({"decode": frame.hex()})
+
+    def samples(self) -> dict[str, bytes]:
+        """Messages that its typed classes have built."""
+        return {name: bytes.fromhex(text) for name, text in self.ask({"samples": True}).items()}
