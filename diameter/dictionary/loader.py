@@ -45,6 +45,18 @@ _NUMBER = (
     AvpFormat.ENUMERATED,
     AvpFormat.TIME,
 )
+# bytes of data at least; the formats that are not here may be empty
+_SMALLEST = {
+    AvpFormat.INTEGER32: 4,
+    AvpFormat.INTEGER64: 8,
+    AvpFormat.UNSIGNED32: 4,
+    AvpFormat.UNSIGNED64: 8,
+    AvpFormat.FLOAT32: 4,
+    AvpFormat.FLOAT64: 8,
+    AvpFormat.ENUMERATED: 4,
+    AvpFormat.TIME: 4,
+    AvpFormat.ADDRESS: 6,
+}
 
 
 class MandatoryBit(Enum):
@@ -84,6 +96,12 @@ class AvpDefinition:
         else:
             data = encode_value(self.data_format, value)
         is_set = self.mandatory_bit is MandatoryBit.MUST or (mandatory and self.mandatory_bit is MandatoryBit.MAY)
+        return Avp(self.code, data, self.vendor, FLAG_MANDATORY if is_set else 0)
+
+    def example(self) -> Avp:
+        """What Failed-AVP names a missing AVP with (RFC 6733 §7.1.5, 5005): zeros in the smallest length."""
+        is_set = self.mandatory_bit is MandatoryBit.MUST
+        data = bytes(_SMALLEST.get(self.data_format, 0))
         return Avp(self.code, data, self.vendor, FLAG_MANDATORY if is_set else 0)
 
     def optional(self, value: Any) -> Avp | None:
@@ -209,7 +227,7 @@ class Dictionary:
         for rule in rules:
             count = counts.get(rule.definition.key, 0)
             if count < rule.minimum:
-                missing = Avp(rule.definition.code, b"", rule.definition.vendor)
+                missing = rule.definition.example()
                 raise RemoteDiameterError("AVP missing", MISSING_AVP, failed_avp=missing, request=message)
             if rule.maximum is not None and count > rule.maximum:
                 surplus = list(avps.find_all(rule.definition.key))[rule.maximum]

@@ -96,6 +96,14 @@ def test_counts(avps: list[str], result_code: int, failed_code: int) -> None:
     assert caught.value.failed_avp.code == failed_code
 
 
+def test_a_missing_number_is_named_by_zeros_of_its_length() -> None:
+    toy = load()
+    with pytest.raises(RemoteDiameterError) as caught:
+        toy.check_untrusted(build(toy, toy["Colour"].avp("red")), toy.command("PAR"))
+    assert caught.value.failed_avp == Avp(2, bytes(4), 99)
+    assert toy["Colour"].example() == Avp(1, b"", 99, FLAG_MANDATORY)
+
+
 @pytest.mark.parametrize("where", ["message", "group"])
 def test_unknown_avp_is_refused_with_m_and_ignored_without(where: str) -> None:
     toy = load()
