@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ims_as.call.caller_requests import recv_info
+from ims_as.call.duration import limit_duration
 from ims_as.call.give_back import unable
 from ims_as.call.media_description import stream_config
 from ims_as.call.record import CallState
@@ -155,6 +156,7 @@ class Answering:
             call.leg.modify_soon(stream_config(stream))
         call.record.answered_at = context.wall()
         call.record.state = CallState.TALKING
+        limit_duration(call)
         setup_ms = call.record.setup_ms
         if setup_ms is not None:
             context.metrics.setup_seconds.observe(setup_ms / 1000)

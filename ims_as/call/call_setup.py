@@ -14,6 +14,7 @@ from ims_as.call.engine_chain import EngineChain
 from ims_as.call.give_back import pass_on, refuse, unable
 from ims_as.call.profile import load_profile
 from ims_as.call.routing import find_rule
+from ims_as.call.service_settings import SettingProblem
 from ims_as.media_client import MediaError
 from ims_as.sip.body import foreign_type, sdp_of
 from ims_as.sip.errors import SdpError
@@ -21,7 +22,23 @@ from ims_as.sip.errors import SdpError
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
-__all__ = ["CallSetup"]
+__all__ = ["CallSetup", "note_profile"]
+
+
+def note_profile(call: AgentCall) -> None:
+    """Where the profile came from, what in it could not be used, and what the user has agreed to."""
+    profile = call.profile
+    call.record.profile_source = profile.source
+    call.record.consent = profile.settings.consent.as_dict()
+    for problem in profile.settings.problems:
+        note_problem(call, problem)
+
+
+def note_problem(call: AgentCall, problem: SettingProblem) -> None:
+    """It costs that setting, never the call."""
+    call.record.profile_problems += (str(problem),)
+    call.context.metrics.profile_problems.labels(problem.element).inc()
+    call.trace("sh", "hss", "ims-as", f"profile: {problem}")
 
 
 class CallSetup:
@@ -48,6 +65,10 @@ class CallSetup:
             return False
         if (kind := foreign_type(call.request)) is not None:
             unable(call, "body", f"a body of type {kind}", 500)
+            return False
+        if (limit := self._limit_reached()) is not None:
+            call.context.metrics.profile_limited.labels(limit).inc()
+            unable(call, limit, "a limit of the user's profile", 503)
             return False
         self._choose_agent()
         assert call.agent is not None
@@ -80,15 +101,29 @@ class CallSetup:
         call, context = self._call, self._call.context
         asked = context.now()
         call.profile = await load_profile(context.sh, call.served.uri, context.own_hosts)
-        call.record.profile_source = call.profile.source
+        note_profile(call)
         if call.profile.source == "hss":
             context.metrics.sh_seconds.labels("UDR").observe(context.now() - asked)
         if context.sh is not None:
             call.trace("sh", "ims-as", "hss", f"profile ({call.profile.source})")
 
+    def _limit_reached(self) -> str | None:
+        """Which limit of the user's profile forbids this call; None: none, and it is counted."""
+        call, limits = self._call, self._call.profile.settings.limits
+        return call.context.user_limits.start(
+            call.record.id,
+            user=call.served.uri,
+            concurrent=limits.concurrent_calls,
+            per_hour=limits.calls_per_hour,
+            per_day=limits.calls_per_day,
+            now=call.context.now(),
+        )
+
     def _choose_agent(self) -> None:
         call, config = self._call, self._call.context.config
         name = call.profile.settings.agent
+        if name is not None and name not in config.agents:
+            note_problem(call, SettingProblem("Agent", f"there is no agent {name!r} here"))
         if name not in config.agents:
             rule = find_rule(config, call.request, call.served, call.record)
             name = "default" if rule is None else rule.agent

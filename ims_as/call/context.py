@@ -20,6 +20,7 @@ from ims_as.config import Config
 from ims_as.defence.destination_policy import DestinationPolicy
 from ims_as.defence.incoming_policy import IncomingPolicy
 from ims_as.defence.outbound_limits import OutboundLimits
+from ims_as.defence.user_limits import UserLimits
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
@@ -69,6 +70,7 @@ class CallContext:
     incoming: IncomingPolicy = attrs.Factory(IncomingPolicy)
     """What becomes of a call by its parties."""
     outbound_limits: OutboundLimits = attrs.Factory(OutboundLimits)
+    user_limits: UserLimits = attrs.Factory(UserLimits)
     reg_events: RegEvents | None = None
     """None: registrations are known by REGISTER alone."""
     tasks: trio.Nursery | None = None

@@ -126,6 +126,7 @@ class Dispatcher:
         context.calls.discard(call)
         context.admission.release()
         context.outbound_limits.end(call.record.id)
+        context.user_limits.end(call.record.id)
         context.metrics.calls_active.dec()
         self._finish(call.record)
 

@@ -127,6 +127,10 @@ class EngineChain:
             start["greeting"] = greeting
         if settings.language:
             start["language"] = settings.language
+        if consent := settings.consent.as_dict():
+            start["consent"] = consent
+        if settings.limits.call_seconds is not None:
+            start["max_seconds"] = settings.limits.call_seconds
         return EngineTarget(
             type=engine.type,
             url=engine.url,

@@ -32,7 +32,7 @@ def choose_failure_action(
 
 
 _Q850 = {"engine_refused": 27, "engine_timeout": 102, "no_port": 47, "full": 47, "no_worker": 47, "codec": 65}
-_Q850 |= {"policy": 21}
+_Q850 |= {"policy": 21, "concurrent-calls": 47, "calls-per-hour": 47, "calls-per-day": 47}
 """Causes of ITU-T Q.850; 41 (temporary failure) stands for the rest."""
 
 

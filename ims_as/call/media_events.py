@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ims_as.call.give_back import refuse
 from ims_as.call.record import CallState
+from ims_as.call.target_policy import queue_of
 from ims_as.errors import Result, Termination
 
 if TYPE_CHECKING:
@@ -104,5 +105,4 @@ class MediaEvents:
             call.engine_lost = False
             call.record.state = self._state_before if call.is_ringing else CallState.TALKING
             return
-        queue = call.agent.transfer.queue if call.agent is not None else None
-        call.hand_over("queue" if queue else "served-user", f"engine lost ({cause})", None, by_agent=False)
+        call.hand_over("queue" if queue_of(call) else "served-user", f"engine lost ({cause})", None, by_agent=False)

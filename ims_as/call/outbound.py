@@ -16,8 +16,10 @@ import attrs
 
 from ims_as.call.agent_call import API_HANGUP, AgentCall
 from ims_as.call.bypass import BYPASS_HEADER
+from ims_as.call.call_setup import note_profile
 from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.dtmf_info import INFO_PACKAGES
+from ims_as.call.duration import limit_duration
 from ims_as.call.engine_chain import EngineChain
 from ims_as.call.media_description import CallDescription, stream_config
 from ims_as.call.order import CallOrder
@@ -114,7 +116,8 @@ class OutboundCall(AgentCall):
             self.trace("decision", "ims-as", "ims-as", f"no way into the core: {error}")
             self.end(Termination(Result.UNANSWERED, "ims-as", "no-core-route", None))
             return False
-        self.profile, self.record.profile_source = way.profile, way.profile.source
+        self.profile = way.profile
+        note_profile(self)
         self.route = IscRoute(None, way.route)
         assert self.agent is not None
         self.engines = EngineChain(self, self.agent.engines)
@@ -229,6 +232,7 @@ class OutboundCall(AgentCall):
             return
         if record.state is not CallState.FILLING:
             record.state = CallState.TALKING
+        limit_duration(self)
         self._tell("answered")
 
     def _tell(self, state: str) -> None:

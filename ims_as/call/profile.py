@@ -7,58 +7,29 @@ none, and with none the agent is the one that ``routing`` names.
 from __future__ import annotations
 
 import attrs
-from lxml import etree
 
 from diameter.sh.client import ShClient
 from diameter.sh.errors import ShError, ShUserUnknownError
 from ifc.model import DefaultHandling
 from ifc.parser import IfcError, parse_criteria_untrusted
+from ims_as.call.service_settings import (
+    DOCUMENT,
+    ServiceSettings,
+    SettingProblem,
+    parse_service_settings_untrusted,
+)
 
-__all__ = ["ServiceSettings", "UserProfile", "load_profile", "parse_service_settings_untrusted"]
-
-MAX_SETTINGS_BYTES = 65536
-MAX_TEXT_CHARS = 1000
-
-
-@attrs.frozen
-class ServiceSettings:
-    """The repository data ``<AgentProfile>``; unknown elements are ignored."""
-
-    enabled: bool = True
-    agent: str | None = None
-    language: str | None = None
-    greeting: str | None = None
+__all__ = ["UserProfile", "load_profile"]
 
 
 @attrs.frozen
 class UserProfile:
-    settings: ServiceSettings = ServiceSettings()
+    settings: ServiceSettings = attrs.Factory(ServiceSettings)
     default_handling: DefaultHandling | None = None
     """Of the criterion that brings calls to us; None: not known."""
     scscf_name: str | None = None
     source: str = "none"
     """``cache``, ``hss``, ``stale`` or ``none``, with the reason where there is one."""
-
-
-def parse_service_settings_untrusted(xml: bytes) -> ServiceSettings:
-    """Raises ValueError when it is not XML or too large; an unknown root element gives the defaults."""
-    if len(xml) > MAX_SETTINGS_BYTES:
-        raise ValueError(f"service data of {len(xml)} bytes")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, load_dtd=False)
-    try:
-        root = etree.fromstring(xml, parser)
-    except etree.XMLSyntaxError as error:
-        raise ValueError(f"service data: {error}") from error
-    texts: dict[str, str] = {}
-    for element in root.iter():
-        if isinstance(element.tag, str) and element.text:
-            texts.setdefault(etree.QName(element).localname, element.text.strip()[:MAX_TEXT_CHARS])
-    return ServiceSettings(
-        enabled=texts.get("Enabled", "true").lower() not in ("false", "0"),
-        agent=texts.get("Agent") or None,
-        language=texts.get("Language") or None,
-        greeting=texts.get("Greeting") or None,
-    )
 
 
 async def load_profile(client: ShClient | None, served_user: str, server_names: frozenset[str]) -> UserProfile:
@@ -79,7 +50,7 @@ async def load_profile(client: ShClient | None, served_user: str, server_names: 
         try:
             settings = parse_service_settings_untrusted(found.service_data)
         except ValueError as error:
-            source = f"{source}; {error}"
+            settings = ServiceSettings(problems=(SettingProblem(DOCUMENT, str(error)),))
     return UserProfile(settings, _own_default_handling(found.ifcs, server_names), found.scscf_name, source)
 
 

@@ -58,6 +58,10 @@ class CallRecord:
     engine_url: str = ""
     engine_ms: float | None = None
     profile_source: str = ""
+    profile_problems: tuple[str, ...] = ()
+    """What in the user's profile could not be used."""
+    consent: dict[str, bool] = attrs.Factory(dict)
+    """What the profile says of ``recording`` and ``announce``."""
     direction: str = "inbound"
     """``outbound``: we placed it."""
     ringing_at: float | None = None
@@ -123,6 +127,8 @@ class CallRecord:
             "engine": self.engine_url,
             "engine_ms": self.engine_ms,
             "profile_source": self.profile_source,
+            "profile_problems": list(self.profile_problems),
+            "consent": self.consent,
             "ttfb_ms_all": self.ttfb_ms,
             "failovers": self.failovers,
             "transfer": self.transfer,

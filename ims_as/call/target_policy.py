@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
-__all__ = ["SERVED_USER", "core_route", "limit_reached", "may_reach", "resolve_target"]
+__all__ = ["SERVED_USER", "core_route", "limit_reached", "may_reach", "queue_of", "resolve_target"]
 
 SERVED_USER: Final = "served-user"
 QUEUE: Final = "queue"
@@ -21,8 +21,19 @@ def resolve_target(call: AgentCall, target: str, *, by_agent: bool) -> str | Non
     if target == SERVED_USER:
         return call.served.uri if not by_agent or SERVED_USER in transfer.allow else None
     if target == QUEUE:
-        return transfer.queue if not by_agent or QUEUE in transfer.allow else None
+        return queue_of(call) if not by_agent or QUEUE in transfer.allow else None
     return target if may_reach(call, target) else None
+
+
+def queue_of(call: AgentCall) -> str | None:
+    """Where a human is found: the served user's own queue, unless ``policy`` denies it, else the agent's."""
+    own = call.profile.settings.queue
+    if own is not None:
+        verdict = call.context.destinations.check(own, agent=call.agent_name, also=[re.escape(own)])
+        if verdict.allowed:
+            return own
+        call.trace("decision", "ims-as", "ims-as", f"the profile's queue {own} is not used: {verdict.rule}")
+    return None if call.agent is None else call.agent.transfer.queue
 
 
 def may_reach(call: AgentCall, uri: str) -> bool:
@@ -31,7 +42,7 @@ def may_reach(call: AgentCall, uri: str) -> bool:
     if call.agent is None:
         return False
     allow = call.agent.transfer.allow
-    if (SERVED_USER in allow and uri == call.served.uri) or (QUEUE in allow and uri == call.agent.transfer.queue):
+    if (SERVED_USER in allow and uri == call.served.uri) or (QUEUE in allow and uri == queue_of(call)):
         return True
     also = [pattern for pattern in allow if pattern not in (SERVED_USER, QUEUE)]
     verdict = call.context.destinations.check(uri, agent=call.agent_name, also=also)

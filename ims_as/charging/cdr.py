@@ -114,6 +114,8 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
             "engine": call.get("engine"),
             "engineConnectMs": call.get("engine_ms"),
             "profile": call.get("profile_source"),
+            "profileProblems": call.get("profile_problems"),
+            "consent": call.get("consent"),
             "setupMs": call.get("setup_ms"),
             "ttfbMs": call.get("ttfb_ms"),
             "failovers": call.get("failovers"),

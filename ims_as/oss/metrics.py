@@ -165,6 +165,12 @@ class Metrics:
         self.sh_requests = self._counters("sh_requests", "Sh requests, by command and result.", "command", "result")
         self.sh_seconds = self._histograms("sh_request_seconds", "Sh request to answer.", SH_BUCKETS_S, "command")
         self.sh_cache = self._counters("sh_cache_lookups", "Profile look-ups: hit, stale or miss.", "outcome")
+        self.profile_problems = self._counters(
+            "profile_problems", "Values of users' profiles that could not be used, by element.", "element"
+        )
+        self.profile_limited = self._counters(
+            "profile_limited", "Calls given back because of a limit in the user's profile, by limit.", "limit"
+        )
         self.diameter_peer_up = self._gauges("diameter_peer_up", "1 when the Diameter peer is open.", "peer")
         self.diameter_peer_state = self._gauges(
             "diameter_peer_state", "1 for the state that the Diameter peer is in.", "peer", "state"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ims_as.call.dtmf_info import InfoDigit, read_info_untrusted
 from ims_as.call.order import OrderError, parse_order_untrusted
-from ims_as.call.profile import parse_service_settings_untrusted
+from ims_as.call.service_settings import parse_service_settings_untrusted
 from ims_as.config import AgentConfig, Config
 from ims_as.config_model import OutboundConfig
 from ims_as.isc.access_network import read_access_networks_untrusted
@@ -186,7 +186,11 @@ _EVENTS = (
     b"SIP/2.0 180 Ringing\r\nTo: x\r\n",
 )
 _INFOS = (b"Signal=5\r\nDuration=160\r\n", b"Signal= *\nDuration = 99999\n", b"#", b"16", b"Signal=FLASH\r\n")
-_SETTINGS = (b"<AgentProfile><Enabled>true</Enabled><Agent>default</Agent><Language>en</Language></AgentProfile>",)
+_SETTINGS = (
+    b"<AgentProfile><Enabled>true</Enabled><Agent>default</Agent><Language>en</Language></AgentProfile>",
+    b"<AgentProfile><Limits><ConcurrentCalls>2</ConcurrentCalls><CallSeconds>60</CallSeconds></Limits>"
+    b"<Queue>sip:desk@x</Queue><Consent><Recording>1</Recording></Consent></AgentProfile>",
+)
 _REGINFO = (VECTORS / "isc" / "24-reg-event-notify.sip").read_bytes().split(b"\r\n\r\n", 1)[-1]
 _ORDERS = (
     b'{"to": "sip:bob@example.net", "on_behalf_of": "tel:+15550100", "agent": "default", "ring_timeout_s": 30}',
