@@ -2,31 +2,109 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from diameter.dictionary.base import BASE, VENDOR_3GPP
 from diameter.dictionary.loader import load_dictionary
 
-__all__ = ["SH", "SH_APPLICATION_ID", "DataReference", "IdentitySet", "ShResultCode", "SubsReqType"]
+__all__ = [
+    "FEATURE_NOTIF_EFF",
+    "FEATURE_UPDATE_EFF",
+    "SH",
+    "SH_APPLICATION_ID",
+    "CurrentLocation",
+    "DataReference",
+    "IdentitySet",
+    "OneTimeNotification",
+    "RequestedDomain",
+    "RequestedNodes",
+    "SendDataIndication",
+    "ShResultCode",
+    "SubsReqType",
+    "UdrFlags",
+]
 
 SH_APPLICATION_ID = 16777217
 
+# Feature-List of Feature-List-ID 1 (TS 29.329 §7.1.1)
 FEATURE_NOTIF_EFF = 1 << 0
 FEATURE_UPDATE_EFF = 1 << 1
+FEATURE_UPDATE_EFF_ENHANCE = 1 << 2
+FEATURE_ADDITIONAL_MSISDN = 1 << 3
 
 
 class DataReference(IntEnum):
-    """TS 29.328 Table 7.6.1, the items that we ask for or serve."""
+    """TS 29.328 Table 7.6.1; 20 is reserved. What an AS may do with each is in `diameter.sh.data_reference`."""
 
     REPOSITORY_DATA = 0
     IMS_PUBLIC_IDENTITY = 10
     IMS_USER_STATE = 11
     S_CSCF_NAME = 12
     INITIAL_FILTER_CRITERIA = 13
+    LOCATION_INFORMATION = 14
+    USER_STATE = 15
     CHARGING_INFORMATION = 16
     MSISDN = 17
     PSI_ACTIVATION = 18
     DSAI = 19
+    SERVICE_LEVEL_TRACE_INFO = 21
+    IP_ADDRESS_SECURE_BINDING_INFORMATION = 22
+    SERVICE_PRIORITY_LEVEL = 23
+    SMS_REGISTRATION_INFO = 24
+    UE_REACHABILITY_FOR_IP = 25
+    TADS_INFORMATION = 26
+    STN_SR = 27
+    UE_SRVCC_CAPABILITY = 28
+    EXTENDED_PRIORITY = 29
+    CSRN = 30
+    REFERENCE_LOCATION_INFORMATION = 31
+    IMSI = 32
+    IMS_PRIVATE_USER_IDENTITY = 33
+    IMEISV = 34
+    UE_5G_SRVCC_CAPABILITY = 35
+
+
+class RequestedDomain(IntEnum):
+    """TS 29.329 §6.3.7."""
+
+    CS = 0
+    PS = 1
+
+
+class CurrentLocation(IntEnum):
+    """TS 29.329 §6.3.8."""
+
+    DO_NOT_NEED_INITIATE_ACTIVE_LOCATION_RETRIEVAL = 0
+    INITIATE_ACTIVE_LOCATION_RETRIEVAL = 1
+
+
+class SendDataIndication(IntEnum):
+    """TS 29.329 §6.3.17."""
+
+    USER_DATA_NOT_REQUESTED = 0
+    USER_DATA_REQUESTED = 1
+
+
+class OneTimeNotification(IntEnum):
+    """TS 29.329 §6.3.22: the AVP present asks for it."""
+
+    REQUESTED = 0
+
+
+class RequestedNodes(IntFlag):
+    """TS 29.329 §6.3.7A."""
+
+    MME = 1 << 0
+    SGSN = 1 << 1
+    TGPP_AAA_SERVER_TWAN = 1 << 2
+    AMF = 1 << 3
+
+
+class UdrFlags(IntFlag):
+    """TS 29.329 §6.3.28."""
+
+    LOCATION_INFORMATION_EPS_SUPPORTED = 1 << 0
+    RAT_TYPE_REQUESTED = 1 << 1
 
 
 class IdentitySet(IntEnum):

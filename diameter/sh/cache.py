@@ -55,7 +55,7 @@ def merge_profile(profile: ShProfile, data: ShData, *, service_indication: bytes
     if item is not None:
         has_data = item.service_data is not None
         profile = evolve(profile, service_data=item.service_data, sequence=item.sequence_number if has_data else None)
-    aliases = tuple(identity for identity in data.public_identities if identity != profile.impu)
+    aliases = tuple(identity for identity in data.identities if identity != profile.impu)
     return evolve(
         profile,
         ifcs=data.ifcs if data.ifcs is not None else profile.ifcs,

@@ -46,7 +46,7 @@ from diameter.sh.messages import (
     UserDataRequest,
     UserIdentity,
 )
-from diameter.sh.userdata import ShData, parse_sh_data_untrusted, write_repository_data
+from diameter.sh.userdata import ShData, join_sh_data, parse_sh_data_untrusted, write_repository_data
 
 __all__ = ["ShClient", "ShConfig", "ShProfile", "ShStats"]
 
@@ -307,7 +307,7 @@ class ShClient:
         for reference in PULLED:
             outcome = found[reference]
             if isinstance(outcome, ShData):
-                merged = _join(merged, outcome)
+                merged = join_sh_data(merged, outcome)
         return merged
 
     async def _pull_references(self, impu: str, references: Sequence[DataReference], deadline: float) -> ShData:
@@ -475,20 +475,3 @@ def _read(kind: type[A], message: Message) -> A:
 def _renewed(error: ShError) -> ShError:
     """The same error for another task, so that tracebacks do not pile up in one object."""
     return ShRefusedError(error.result) if isinstance(error, ShRefusedError) else type(error)(*error.args)
-
-
-def _join(first: ShData, second: ShData) -> ShData:
-    """Two documents about one user; what the second one has counts."""
-    return ShData(
-        second.public_identities or first.public_identities,
-        second.alias_identities or first.alias_identities,
-        second.deleted_identities or first.deleted_identities,
-        second.msisdns or first.msisdns,
-        second.repository or first.repository,
-        first.scscf_name if second.scscf_name is None else second.scscf_name,
-        first.ifcs if second.ifcs is None else second.ifcs,
-        first.user_state if second.user_state is None else second.user_state,
-        second.charging or first.charging,
-        first.psi_activation if second.psi_activation is None else second.psi_activation,
-        second.dsai or first.dsai,
-    )

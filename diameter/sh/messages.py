@@ -22,6 +22,7 @@ from diameter.message import Message, Result
 from diameter.types import digits_from_tbcd_untrusted, tbcd_from_digits
 
 __all__ = [
+    "CallReferenceInfo",
     "ProfileUpdateAnswer",
     "ProfileUpdateRequest",
     "PushNotificationAnswer",
@@ -44,6 +45,8 @@ _FEATURE_LIST_ID = SH["Feature-List-ID"]
 _FEATURE_LIST = SH["Feature-List"]
 _SERVICE_INDICATION = SH["Service-Indication"]
 _SEQUENCE_NUMBER = SH["Sequence-Number"]
+_CALL_REFERENCE_NUMBER = SH["Call-Reference-Number"]
+_AS_NUMBER = SH["AS-Number"]
 
 
 class GroupModel(Protocol):
@@ -114,6 +117,21 @@ class SupportedFeatures:
     @classmethod
     def read_untrusted(cls, avps: Avps) -> Self:
         return cls(_FEATURE_LIST.number(avps) or 0, _FEATURE_LIST_ID.number(avps) or 0)
+
+
+@frozen
+class CallReferenceInfo:
+    """Call-Reference-Info: the call that a location or CSRN is asked for."""
+
+    call_reference_number: bytes
+    as_number: bytes
+
+    def members(self) -> list[Avp | None]:
+        return [_CALL_REFERENCE_NUMBER.avp(self.call_reference_number), _AS_NUMBER.avp(self.as_number)]
+
+    @classmethod
+    def read_untrusted(cls, avps: Avps) -> Self:
+        return cls(_CALL_REFERENCE_NUMBER.octets(avps) or b"", _AS_NUMBER.octets(avps) or b"")
 
 
 @frozen
@@ -216,6 +234,8 @@ class _ShRequest(_ShMessage):
     destination_realm: str = _one("Destination-Realm", default="")
     supported_features: tuple[SupportedFeatures, ...] = _many("Supported-Features", model=SupportedFeatures)
     user_identity: UserIdentity = attrs.field(metadata=_wire("User-Identity", model=UserIdentity))
+    wildcarded_public_identity: str | None = _one("Wildcarded-Public-Identity")
+    wildcarded_impu: str | None = _one("Wildcarded-IMPU")
 
     def to_message(self) -> Message:
         """The request; the node adds the identifiers. Raises LocalDiameterError for values that do not fit."""
@@ -279,7 +299,19 @@ class UserDataRequest(_ShRequest):
     service_indications: tuple[bytes, ...] = _many("Service-Indication")
     data_references: tuple[int, ...] = _many("Data-Reference")
     identity_sets: tuple[int, ...] = _many("Identity-Set")
+    requested_domain: int | None = _one("Requested-Domain")
+    current_location: int | None = _one("Current-Location")
+    dsai_tags: tuple[bytes, ...] = _many("DSAI-Tag")
+    session_priority: int | None = _one("Session-Priority")
     user_name: str | None = _one("User-Name")
+    requested_nodes: int | None = _one("Requested-Nodes")
+    serving_node_indication: int | None = _one("Serving-Node-Indication")
+    pre_paging_supported: int | None = _one("Pre-paging-Supported")
+    local_time_zone_indication: int | None = _one("Local-Time-Zone-Indication")
+    udr_flags: int | None = _one("UDR-Flags")
+    call_reference_info: CallReferenceInfo | None = attrs.field(
+        default=None, metadata=_wire("Call-Reference-Info", model=CallReferenceInfo)
+    )
 
 
 @frozen(kw_only=True)
@@ -288,6 +320,8 @@ class UserDataAnswer(_ShAnswer):
 
     COMMAND = SH.command("UDA")
 
+    wildcarded_public_identity: str | None = _one("Wildcarded-Public-Identity")
+    wildcarded_impu: str | None = _one("Wildcarded-IMPU")
     user_data: bytes | None = _one("User-Data")
 
 
@@ -308,6 +342,8 @@ class ProfileUpdateAnswer(_ShAnswer):
 
     COMMAND = SH.command("PUA")
 
+    wildcarded_public_identity: str | None = _one("Wildcarded-Public-Identity")
+    wildcarded_impu: str | None = _one("Wildcarded-IMPU")
     repository_data_id: RepositoryDataId | None = attrs.field(
         default=None, metadata=_wire("Repository-Data-ID", model=RepositoryDataId)
     )
@@ -327,6 +363,8 @@ class SubscribeNotificationsRequest(_ShRequest):
     data_references: tuple[int, ...] = _many("Data-Reference")
     identity_sets: tuple[int, ...] = _many("Identity-Set")
     expiry_time: int | None = _one("Expiry-Time")
+    dsai_tags: tuple[bytes, ...] = _many("DSAI-Tag")
+    one_time_notification: int | None = _one("One-Time-Notification")
     user_name: str | None = _one("User-Name")
 
 
@@ -336,6 +374,8 @@ class SubscribeNotificationsAnswer(_ShAnswer):
 
     COMMAND = SH.command("SNA")
 
+    wildcarded_public_identity: str | None = _one("Wildcarded-Public-Identity")
+    wildcarded_impu: str | None = _one("Wildcarded-IMPU")
     user_data: bytes | None = _one("User-Data")
     expiry_time: int | None = _one("Expiry-Time")
 

@@ -15,6 +15,7 @@ from diameter.dictionary.sh import SH
 from diameter.errors import LocalDiameterError, RemoteDiameterError
 from diameter.message import Message, Result, decode_message_untrusted
 from diameter.sh.messages import (
+    CallReferenceInfo,
     ProfileUpdateAnswer,
     ProfileUpdateRequest,
     PushNotificationAnswer,
@@ -43,7 +44,11 @@ ASK: dict[str, Any] = HEAD | {
     "destination_host": st.none() | st.just("hss.example.net"),
     "user_identity": IDENTITIES,
     "supported_features": st.lists(st.builds(SupportedFeatures, st.integers(0, 15)), max_size=1),
+    "wildcarded_public_identity": st.none() | st.just("sip:room-!.*!@example.net"),
+    "wildcarded_impu": st.none() | st.just("sip:pbx-!.*!@example.net"),
+    "user_name": st.none() | st.just("bob@example.net"),
 }
+NUMBER = st.none() | st.integers(0, 1)
 REFERENCES = st.lists(st.integers(0, 35), min_size=1, max_size=4)
 REQUESTS = st.one_of(
     st.builds(
@@ -53,6 +58,16 @@ REQUESTS = st.one_of(
         service_indications=st.lists(st.binary(min_size=1, max_size=8), max_size=2),
         data_references=REFERENCES,
         identity_sets=st.lists(st.integers(0, 3), max_size=2),
+        requested_domain=NUMBER,
+        current_location=NUMBER,
+        dsai_tags=st.lists(st.binary(min_size=1, max_size=8), max_size=2),
+        session_priority=st.none() | st.integers(0, 4),
+        requested_nodes=st.none() | st.integers(0, 15),
+        serving_node_indication=st.none() | st.just(0),
+        pre_paging_supported=NUMBER,
+        local_time_zone_indication=NUMBER,
+        udr_flags=st.none() | st.integers(0, 3),
+        call_reference_info=st.none() | st.builds(CallReferenceInfo, st.binary(min_size=1), st.binary(min_size=1)),
     ),
     st.builds(ProfileUpdateRequest, **ASK, data_references=REFERENCES, user_data=st.binary(max_size=50)),
     st.builds(
@@ -60,6 +75,9 @@ REQUESTS = st.one_of(
         **ASK,
         data_references=REFERENCES,
         subs_req_type=st.integers(0, 1),
+        service_indications=st.lists(st.binary(min_size=1, max_size=8), max_size=2),
+        dsai_tags=st.lists(st.binary(min_size=1, max_size=8), max_size=2),
+        one_time_notification=st.none() | st.just(0),
         send_data_indication=st.none() | st.integers(0, 1),
         expiry_time=st.none() | st.integers(1_700_000_000, 1_900_000_000),
     ),
