@@ -6,10 +6,11 @@ from typing import Protocol
 
 import trio
 
-from diameter.base_commands import CER_CODE
+from diameter.base_commands import CER_CODE, BaseCommands
 from diameter.dictionary import base
+from diameter.dictionary.base import ResultCode
 from diameter.errors import FramingError, RemoteDiameterError
-from diameter.message import decode_message_untrusted
+from diameter.message import Message, decode_message_untrusted
 from diameter.peer import PeerState
 from diameter.peer_link import PeerConfig, PeerLink
 from diameter.transport import Connection
@@ -26,6 +27,7 @@ class AcceptorOwner(Protocol):
     """What the acceptor needs of its node."""
 
     links: list[PeerLink]
+    commands: BaseCommands
 
     def new_link(self, name: str, config: PeerConfig | None) -> PeerLink: ...
     def count(self, what: str) -> None: ...
@@ -37,10 +39,12 @@ class Acceptor:
 
     Args:
         wait_s: seconds until the CER has to be there.
+        accept_unknown: also those of nodes that are not configured as peers.
     """
 
-    def __init__(self, owner: AcceptorOwner, *, wait_s: float) -> None:
+    def __init__(self, owner: AcceptorOwner, *, wait_s: float, accept_unknown: bool = True) -> None:
         self._owner = owner
+        self._accept_unknown = accept_unknown
         self._wait_s = wait_s
         self._n_strangers = 0
         self._accepted: set[PeerLink] = set()
@@ -98,9 +102,15 @@ class Acceptor:
         except RemoteDiameterError as error:
             self._owner.count(error.reason)
             return None
+        if not connection.vouches_for(origin_host):
+            self._refuse(connection, cer, "certificate of somebody else")
+            return None
         for link in self._owner.links:
             if origin_host and link.origin_host.lower() == origin_host:
                 return link if link.accept(connection, cer) else None
+        if not self._accept_unknown:
+            self._refuse(connection, cer, "unknown peer")
+            return None
         if len(self._accepted) >= _MAX_ACCEPTED:
             self._owner.count("connection_refused")
             return None
@@ -110,3 +120,9 @@ class Acceptor:
         self._accepted.add(link)
         self._owner.links.append(link)
         return link
+
+    def _refuse(self, connection: Connection, cer: Message, reason: str) -> None:
+        """RFC 6733 §5.3: a CER of somebody who may not be our peer."""
+        self._owner.count(reason)
+        error = RemoteDiameterError(reason, ResultCode.UNKNOWN_PEER)
+        connection.send(self._owner.commands.error_answer(cer, error).encode())

@@ -23,8 +23,8 @@ import trio
 
 from diameter.acceptor import Acceptor
 from diameter.base_commands import BaseCommands
+from diameter.connector import Connector, Listen
 from diameter.dictionary.base import DisconnectCause
-from diameter.errors import LocalDiameterError
 from diameter.inbound import InboundRequests, RequestHandler
 from diameter.message import Message
 from diameter.node_config import NodeConfig
@@ -32,9 +32,9 @@ from diameter.outbound import OutboundRequests, WireTap
 from diameter.peer import PeerState
 from diameter.peer_link import PeerConfig, PeerLink
 from diameter.routing import ReconnectTimer
-from diameter.transport import Connection, connect_tcp, listen_tcp
+from diameter.transport import Connection
 
-__all__ = ["DiameterNode", "NodeConfig", "PeerConfig", "RequestHandler", "WireTap"]
+__all__ = ["DiameterNode", "Listen", "NodeConfig", "PeerConfig", "RequestHandler", "WireTap"]
 
 _ID_MASK = 0xFFFFFFFF
 
@@ -65,9 +65,14 @@ class DiameterNode:
         clock: Callable[[], float] = time.time,
         watchdog_s: float = 30.0,
     ) -> None:
-        for peer in config.peers:
-            if peer.transport != "tcp":
-                raise LocalDiameterError(f"transport {peer.transport} is not supported")
+        self._listen = [Listen(*address) for address in config.listen]
+        self._connector = Connector(
+            [*(peer.transport for peer in config.peers), *(each.transport for each in self._listen)],
+            tls=config.tls,
+            source_host=config.source_host,
+            handshake_s=config.wait_s,
+            count=self.count,
+        )
         started = int(clock())
         self._config = config
         self._on_wire = on_wire
@@ -99,7 +104,7 @@ class DiameterNode:
             max_pending=config.max_pending,
         )
         self._inbound = InboundRequests(self.commands, on_request, self.counters, max_requests=config.max_inbound)
-        self._acceptor = Acceptor(self, wait_s=config.wait_s)
+        self._acceptor = Acceptor(self, wait_s=config.wait_s, accept_unknown=config.accept_unknown)
         self._is_stopping = False
         self._nursery: trio.Nursery | None = None
         self._wake = trio.Event()
@@ -133,7 +138,7 @@ class DiameterNode:
             await self._changed.wait()
 
     def peer_states(self) -> list[dict[str, Any]]:
-        """One row per peer: peer, is_open, origin_host, state, watchdog, product, applications, opened."""
+        """One row per peer: peer, is_open, origin_host, state, watchdog, product, applications, opened, failure."""
         return [
             {
                 "peer": link.name,
@@ -144,6 +149,7 @@ class DiameterNode:
                 "product": link.capabilities.product_name if link.capabilities else "",
                 "applications": sorted(link.capabilities.applications) if link.capabilities else [],
                 "opened": link.n_opened,
+                "failure": link.last_failure,
             }
             for link in self.links
         ]
@@ -158,8 +164,8 @@ class DiameterNode:
             self._nursery = nursery
             self._is_stopping = False
             try:
-                for host, port in self._config.listen:
-                    address: tuple[str, int] = await nursery.start(listen_tcp, host, port, self._accept)
+                for each in self._listen:
+                    address: tuple[str, int] = await nursery.start(self._connector.listen, each, self._accept)
                     self.addresses.append(address)
                 for link in self.links:
                     nursery.start_soon(self._keep_connected, link)
@@ -265,10 +271,10 @@ class DiameterNode:
 
     async def _keep_connected(self, link: PeerLink) -> None:
         assert link.config is not None, "only configured peers are connected to"
-        host, port = link.config.host, link.config.port
+        peer = link.config
         while True:
             if not self._is_stopping:
-                await link.connect_once(lambda: connect_tcp(host, port, source_host=self._config.source_host))
+                await link.connect_once(lambda: self._connector.connect(peer))
             if self._is_stopping or link.machine.state is not PeerState.CLOSED:
                 # stopping, or the peer has connected to us: look again when something changes
                 await self._changed.wait()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from diameter.base_commands import SH_APPLICATION, Application
+from diameter.connector import Listen
 from diameter.peer_link import PeerConfig
+from diameter.tls import ContextSource
 
 __all__ = ["NodeConfig"]
 
@@ -18,7 +20,9 @@ class NodeConfig:
         origin_host: our DiameterIdentity; must stay the same over restarts (subscriptions hang on it).
         origin_realm: our realm.
         peers: peers to connect to, in order of preference.
-        listen: addresses (host, port) to accept on.
+        listen: addresses (host, port) to accept on; with another transport than TCP a `Listen`.
+        tls: certificates, needed for peers and listeners over TLS.
+        accept_unknown: a node that is not one of `peers` may connect to us; else it gets DIAMETER_UNKNOWN_PEER.
         product_name: announced in CER/CEA.
         vendor_id: IANA enterprise number, 0 for none (RFC 6733 §5.3.3).
         applications: what we announce and answer.
@@ -32,7 +36,9 @@ class NodeConfig:
     origin_host: str
     origin_realm: str
     peers: tuple[PeerConfig, ...] = ()
-    listen: tuple[tuple[str, int], ...] = ()
+    listen: tuple[tuple[str, int] | Listen, ...] = ()
+    tls: ContextSource | None = None
+    accept_unknown: bool = True
     product_name: str = "ims-as"
     vendor_id: int = 0
     applications: tuple[Application, ...] = field(default=(SH_APPLICATION,))

@@ -27,7 +27,7 @@ from diameter.errors import FramingError, RemoteDiameterError
 from diameter.message import Message, decode_message_untrusted
 from diameter.peer import PeerAction, PeerEvent, PeerState, PeerStateMachine
 from diameter.routing import ReconnectTimer, Route
-from diameter.transport import Connection
+from diameter.transport import Connection, format_peer
 from diameter.watchdog import Watchdog, WatchdogAction
 
 __all__ = ["LinkOwner", "PeerConfig", "PeerLink"]
@@ -40,8 +40,9 @@ class PeerConfig:
     Attributes:
         host: name or address.
         port: 3868 by default.
-        transport: "tcp".
-        origin_host: its DiameterIdentity if it must be this one; None accepts what its CEA says.
+        transport: "tcp", "tls" or "sctp".
+        origin_host: its DiameterIdentity if it must be this one; None accepts what its CEA says (over TLS only what
+            its certificate names as well).
     """
 
     host: str
@@ -51,7 +52,7 @@ class PeerConfig:
 
     @property
     def name(self) -> str:
-        return f"{self.host}:{self.port}"
+        return format_peer(self.host, self.port)
 
 
 class LinkOwner(Protocol):
@@ -77,6 +78,7 @@ class PeerLink:
     Attributes:
         name: `host:port` as configured, or the Origin-Host of a peer that connected to us.
         capabilities: what its CER or CEA said; None before the first.
+        last_failure: why the last attempt to connect came to nothing, or the connection ended; "" where none is known.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class PeerLink:
         self.reconnect = reconnect
         self.capabilities: Capabilities | None = None
         self.n_opened = 0
+        self.last_failure = ""
 
     @property
     def is_open(self) -> bool:
@@ -147,8 +150,11 @@ class PeerLink:
         try:
             with trio.move_on_after(self._wait_s):
                 connection = await connect()
-        except OSError:
+            if connection is None:
+                self.last_failure = "no connection in time"
+        except OSError as error:
             self._owner.count("connect_failed")
+            self.last_failure = error.strerror or str(error) or "no connection"
         if connection is None:
             self._act(self._handle(PeerEvent.I_RCV_CONN_NACK), None)
             return
@@ -232,6 +238,7 @@ class PeerLink:
     def connection_ended(self, connection: Connection) -> None:
         """The connection is closed, by whomever."""
         connection.close()
+        self.last_failure = connection.end_reason or self.last_failure
         was_usable = connection is self._usable
         if was_usable:
             self._usable = None
@@ -333,14 +340,18 @@ class PeerLink:
             capabilities = None
         wanted = self.config.origin_host if self.config else None
         if result is None or not result.is_success or capabilities is None:
-            self._owner.count("capabilities_refused")
+            reason = "capabilities_refused"
         elif not capabilities.shares(self._owner.commands.applications):
-            self._owner.count("no_common_application")
+            reason = "no_common_application"
         elif wanted is not None and wanted.lower() != capabilities.origin_host.lower():
-            self._owner.count("unexpected_origin_host")
+            reason = "unexpected_origin_host"
+        elif not connection.vouches_for(capabilities.origin_host):
+            reason = "certificate of somebody else"
         else:
             self._open(connection, capabilities)
             return
+        self._owner.count(reason)
+        self.last_failure = reason
         connection.close()
 
     def _send_cea(self, connection: Connection, cer: Message) -> None:
@@ -359,6 +370,7 @@ class PeerLink:
         self.capabilities = capabilities
         self._usable = connection
         self.n_opened += 1
+        self.last_failure = ""
         self.reconnect.reset()
         self._watch(self.watchdog.connection_up(now=trio.current_time()))
         self._owner.on_link_up(self)

@@ -1,4 +1,4 @@
-"""One TCP connection under trio: bytes in, frames out, each message one write.
+"""One stream connection under trio: bytes in, frames out, each message one write. TCP here; `tls`, `sctp` build on it.
 
 Works on a plain non-blocking socket with trio's readiness calls. A message is written in the call that sends it, so
 sending never needs a task switch; only what the kernel does not take is queued (bounded) for the writer task. Some
@@ -8,6 +8,7 @@ HSSes do not put a message together again that comes in two segments, hence one 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,16 @@ import trio
 from diameter.errors import FramingError
 from diameter.framing import MessageFramer
 
-__all__ = ["Connection", "connect_tcp", "listen_tcp"]
+__all__ = [
+    "Connection",
+    "accept_streams",
+    "connect_stream",
+    "connect_tcp",
+    "format_peer",
+    "listen_tcp",
+    "open_listener",
+    "tune_tcp",
+]
 
 # one read; several messages of usual size
 _READ_BYTES = 64 * 1024
@@ -32,6 +42,7 @@ class Connection:
 
     Attributes:
         name: `host:port` of the far end, for logs.
+        end_reason: why it ended, "" while it has not or when one side just closed it; a constant phrase.
     """
 
     def __init__(self, sock: socket.socket, name: str) -> None:
@@ -41,7 +52,9 @@ class Connection:
         self._queued_bytes = 0
         self._writable = trio.Event()
         self._is_closed = False
+        self._is_finished = False
         self.name = name
+        self.end_reason = ""
 
     @property
     def is_closed(self) -> bool:
@@ -51,6 +64,10 @@ class Connection:
     def local_host(self) -> str:
         """Our own address on this connection."""
         return str(self._sock.getsockname()[0])
+
+    def vouches_for(self, origin_host: str) -> bool:
+        """Whether the far end may call itself that. Without TLS nobody knows better."""
+        return True
 
     def send(self, frame: bytes) -> bool:
         """Writes one whole message; never waits.
@@ -74,6 +91,7 @@ class Connection:
         else:
             self._enqueue(memoryview(frame))
         if self._queued_bytes > MAX_QUEUED_BYTES:
+            self.end_reason = "peer does not read"
             self.close()
             return False
         return True
@@ -94,6 +112,7 @@ class Connection:
             except FramingError as error:
                 # raised below: the nursery would wrap it into a group
                 broken = error
+                self.end_reason = error.reason
             finally:
                 self.close()
                 nursery.cancel_scope.cancel()
@@ -116,9 +135,13 @@ class Connection:
         self._queued_bytes += len(rest)
         self._writable.set()
 
+    def _decode(self, chunk: bytes) -> bytes:
+        """What a read has brought, as Diameter. Called with b"" first: something may have come with a handshake."""
+        return chunk
+
     async def _read_loop(self, on_frame: Callable[[bytes], None]) -> None:
-        framer = self._framer
-        while await self._wait(trio.lowlevel.wait_readable):
+        await self._hand_out(self._decode(b""), on_frame)
+        while not self._is_finished and await self._wait(trio.lowlevel.wait_readable):
             try:
                 chunk = self._sock.recv(_READ_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -127,15 +150,17 @@ class Connection:
                 return
             if not chunk:
                 return
-            framer.receive_bytes(chunk)
-            n_frames = 0
-            while not self._is_closed and (frame := framer.next_message_untrusted()) is not None:
-                on_frame(frame)
-                n_frames += 1
-                if n_frames % _FRAMES_PER_TURN == 0:
-                    await trio.lowlevel.checkpoint()
-            if self._is_closed:
-                return
+            await self._hand_out(self._decode(chunk), on_frame)
+
+    async def _hand_out(self, octets: bytes, on_frame: Callable[[bytes], None]) -> None:
+        framer = self._framer
+        framer.receive_bytes(octets)
+        n_frames = 0
+        while not self._is_closed and (frame := framer.next_message_untrusted()) is not None:
+            on_frame(frame)
+            n_frames += 1
+            if n_frames % _FRAMES_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _write_loop(self) -> None:
         while not self._is_closed:
@@ -170,22 +195,9 @@ class Connection:
 
 
 async def connect_tcp(host: str, port: int, *, source_host: str | None = None) -> Connection:
-    """Opens a connection.
-
-    Raises:
-        OSError: refused, unreachable, unknown name. Cancelling closes the socket.
-    """
-    addresses = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    family, _, _, _, address = addresses[0]
-    sock = trio.socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if source_host is not None:
-            await sock.bind((source_host, 0))
-        await sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return _adopt(sock, f"{host}:{port}")
+    """Opens a connection over TCP; see `connect_stream`."""
+    sock, name = await connect_stream(host, port, source_host=source_host)
+    return Connection(tune_tcp(sock), name)
 
 
 async def listen_tcp(
@@ -200,29 +212,110 @@ async def listen_tcp(
     Raises:
         OSError: cannot bind.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = trio.socket.socket(family, socket.SOCK_STREAM)
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        await listener.bind((host, port))
-        listener.listen(128)
+    with open_listener(host, port) as listener:
         task_status.started(listener.getsockname()[:2])
-        while True:
+        await accept_streams(listener, lambda sock, name: on_connection(Connection(tune_tcp(sock), name)))
+
+
+def tune_tcp(sock: socket.socket) -> socket.socket:
+    """A message must not wait for the acknowledgement of the one before."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+async def connect_stream(
+    host: str, port: int, *, source_host: str | None = None, protocol: int = socket.IPPROTO_TCP
+) -> tuple[socket.socket, str]:
+    """A connected, non-blocking stream socket, and the far end as `host:port`.
+
+    The name is looked up anew and all its addresses are tried in the order of the system (RFC 6724); where the caller
+    has set a deadline, each gets an equal share of what is left of it, so that one dead address does not use up all.
+
+    Args:
+        host: name or address.
+        source_host: own address; addresses of the other family are passed over.
+        protocol: IPPROTO_TCP or IPPROTO_SCTP.
+
+    Raises:
+        OSError: unknown name; or refused or unreachable, as the last address said. Cancelling closes the socket.
+    """
+    family = socket.AF_UNSPEC if source_host is None else _family(source_host)
+    found = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    failure: OSError = TimeoutError(errno.ETIMEDOUT, "no address answered in time")
+    for n_left, (family, _, _, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+        now = trio.current_time()
+        with trio.move_on_at(now + (trio.current_effective_deadline() - now) / n_left):
             try:
-                sock, address = await listener.accept()
+                return await _connect_one(family, protocol, address, source_host), format_peer(host, port)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    # nothing can be accepted until something is closed: do not spin
-                    await trio.sleep(0.1)
-                    continue
-                if error.errno in (errno.ECONNABORTED, errno.EPROTO):
-                    continue
-                raise
-            on_connection(_adopt(sock, f"{address[0]}:{address[1]}"))
+                failure = error
+    raise failure
 
 
-def _adopt(sock: trio.socket.SocketType, name: str) -> Connection:
-    plain = socket.socket(fileno=sock.detach())
-    plain.setblocking(False)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(plain, name)
+async def _connect_one(
+    family: int, protocol: int, address: tuple[object, ...], source_host: str | None
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        sock.setblocking(False)
+        if source_host is not None:
+            sock.bind((source_host, 0))
+        error = sock.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            await trio.lowlevel.wait_writable(sock)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        else:
+            await trio.lowlevel.checkpoint()
+        if error:
+            raise OSError(error, os.strerror(error))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def open_listener(host: str, port: int, *, protocol: int = socket.IPPROTO_TCP) -> socket.socket:
+    """A bound, listening, non-blocking socket; `host` is an address.
+
+    Raises:
+        OSError: cannot bind.
+    """
+    listener = socket.socket(_family(host), socket.SOCK_STREAM, protocol)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def accept_streams(listener: socket.socket, on_socket: Callable[[socket.socket, str], None]) -> None:
+    """Accepts until cancelled; `on_socket` owns the socket, which is non-blocking, and gets its far end as a name."""
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                # nothing can be accepted until something is closed: do not spin
+                await trio.sleep(0.1)
+                continue
+            if error.errno in (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR):
+                continue
+            raise
+        sock.setblocking(False)
+        on_socket(sock, format_peer(address[0], address[1]))
+
+
+def format_peer(host: str, port: int) -> str:
+    """`host:port`, IPv6 in []."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _family(host: str) -> int:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -147,3 +147,48 @@ def test_refused_connection() -> None:
             await connect_tcp(HOST, free_port())
 
     run_trio(scenario)
+
+
+def test_one_byte_at_a_time() -> None:
+    async def scenario(nursery: trio.Nursery) -> None:
+        connection, theirs = build_pair()
+        frames = [build_frame(0), build_frame(3), build_frame(0)]
+        received: list[bytes] = []
+        nursery.start_soon(connection.run, received.append)
+        with theirs:
+            for octet in b"".join(frames):
+                theirs.send(bytes([octet]))
+                await trio.testing.wait_all_tasks_blocked()
+            await until(lambda: received == frames)
+
+    run_trio(scenario)
+
+
+def test_half_close_ends_the_connection_after_what_has_come() -> None:
+    """Diameter has no half-closed connections; a message that was cut off is dropped."""
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        connection, theirs = build_pair()
+        received: list[bytes] = []
+        with theirs:
+            theirs.send(build_frame(1) + build_frame(2)[:-1])
+            theirs.shutdown(socket.SHUT_WR)
+            await connection.run(received.append)
+            assert theirs.recv(1) == b""
+        assert received == [build_frame(1)]
+        assert connection.is_closed
+        assert connection.end_reason == ""
+
+    run_trio(scenario)
+
+
+def test_tls_on_the_plain_port_is_no_diameter() -> None:
+    async def scenario(nursery: trio.Nursery) -> None:
+        connection, theirs = build_pair()
+        with theirs:
+            theirs.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+            with pytest.raises(FramingError, match="version is not 1"):
+                await connection.run(lambda frame: None)
+        assert connection.end_reason == "version is not 1"
+
+    run_trio(scenario)
