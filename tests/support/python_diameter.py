@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["PROGRAMS", "Codec", "peers_python"]
+import trio
+
+__all__ = ["Codec", "Peer", "peers_python", "running_peer"]
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "peers"
 END_S = 5.0
+ANSWER_S = 15.0
 
 
 def peers_python() -> str:
@@ -67,3 +72,50 @@ class Codec:
     def samples(self) -> dict[str, bytes]:
         """Messages that its typed classes have built."""
         return {name: bytes.fromhex(text) for name, text in self.ask({"samples": True}).items()}
+
+
+class Peer:
+    """A python-diameter node as a child: a line of JSON each way."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self._buffer = b""
+
+    async def ask(self, **question: Any) -> Any:
+        """What the program answers."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(json.dumps(question).encode() + b"\n")
+        return await self.read_line()
+
+    async def read_line(self) -> Any:
+        assert self._process.stdout is not None
+        with trio.fail_after(ANSWER_S):
+            while b"\n" not in self._buffer:
+                chunk = await self._process.stdout.receive_some(1 << 16)
+                assert chunk, "the program has ended"
+                self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def kill(self) -> None:
+        """As when its machine dies."""
+        self._process.kill()
+
+
+@asynccontextmanager
+async def running_peer(program: str, *arguments: str) -> AsyncIterator[Peer]:
+    """The program of tests/support/peers, ready; killed at the end, for its node takes seconds to stop."""
+    process = await trio.lowlevel.open_process(
+        command(program, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    peer = Peer(process)
+    try:
+        assert await peer.read_line() == "ready"
+        yield peer
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    await stream.aclose()
