@@ -33,7 +33,9 @@ from ims_as.sip.replaces import Replaces
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.uri import parse_uri
 from tests.fuzz.defence import DEFENCE_TARGETS
+from tests.fuzz.diameter import DIAMETER_TARGETS
 from tests.fuzz.endpoint import CallFuzzer, EndpointFuzzer
+from tests.fuzz.ifc import IFC_TARGETS
 from tests.fuzz.ims import IMS_TARGETS
 from tests.fuzz.seeds import MESSAGES, MULTIPART, SDPS, SIP_TOKENS, URIS, VALUES
 from tests.fuzz.session import CallerFuzzer, EarlyCallFuzzer
@@ -230,4 +232,6 @@ _ALL = (
     Target("caller-without-offer", (_asker := CallerFuzzer(b"")).read, (), _asker.seeds(), SIP_TOKENS),
 )
 
-TARGETS: dict[str, Target] = {target.name: target for target in (*_ALL, *IMS_TARGETS, *DEFENCE_TARGETS)}
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (*_ALL, *IMS_TARGETS, *DEFENCE_TARGETS, *DIAMETER_TARGETS, *IFC_TARGETS)
+}
