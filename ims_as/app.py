@@ -28,6 +28,7 @@ import trio
 from diameter.message import Message
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
+from ims_as.alarming import Alarming
 from ims_as.api.app import build_api
 from ims_as.api.server import serve_api
 from ims_as.app_metrics import MetricsBridge
@@ -110,6 +111,7 @@ class Application:
         self.sh: ShClient | None = None
         if config.diameter.peers:
             self.node, self.sh = self._build_diameter()
+        self.alarming = Alarming(self.metrics, self.log)
         ports = config.media.ports
         self.media = MediaPool(
             workers=config.media.workers,
@@ -291,6 +293,10 @@ class Application:
             if self.node is not None and self.sh is not None:
                 await parts.start(self.node.run)
                 parts.start_soon(self.sh.run)
+                diameter = self.config.diameter
+                parts.start_soon(
+                    self.alarming.watch_hss, self.node, self.sh, diameter.destination_realm, diameter.alarm_after_s
+                )
             await parts.start(keep_probing, self.context.engines, self._engine_urls)
             token = self.config.api.token
             api = build_api(self, self.log, token=token.value if token is not None else None)
@@ -381,6 +387,17 @@ class Application:
         context = self.context
         found = context.registrations.get(impu, now=context.wall())
         return None if found is None else describe(found)
+
+    def alarms(self) -> dict[str, list[dict[str, Any]]]:
+        alarms = self.alarming.alarms
+        return {
+            "alarms": [each.as_dict() for each in alarms.active()],
+            "cleared": [each.as_dict() for each in alarms.cleared()],
+        }
+
+    def acknowledge_alarm(self, alarm_id: str, by: str, /) -> dict[str, Any] | None:
+        found = self.alarming.alarms.acknowledge(alarm_id, by, now=self.context.wall())
+        return None if found is None else found.as_dict()
 
     def place_call(self, order: object, key: str | None, /) -> tuple[str, bool]:
         return self.placer.place_untrusted(order, key=key)

@@ -159,6 +159,8 @@ class DiameterConfig:
     """Realm of the HSS."""
     peers: tuple[DiameterPeer, ...] = ()
     """In order of preference; none: no Sh, every user gets the agent that ``routing`` names."""
+    alarm_after_s: float = _bounded(5.0, 0, 3600)
+    """Seconds for which a peer is down, or no Sh request is answered, before an alarm is raised (docs/alarms.md)."""
     sh: ShConfig = ShConfig()
 
 

@@ -440,11 +440,17 @@ class ShClient:
         if deadline_s <= 0:
             raise ShTimeoutError("the HSS did not answer within the budget")
         try:
-            return await self._node.request(message, deadline_s=deadline_s)
+            answer = await self._node.request(message, deadline_s=deadline_s)
         except RequestTimeoutError:
+            self.stats.unanswered += 1
             raise ShTimeoutError("the HSS did not answer within the budget") from None
         except NoPeerError as error:
             raise ShNoPeerError(str(error)) from None
+        if answer.is_error:  # a protocol error: of an agent that could not deliver it
+            self.stats.unanswered += 1
+        else:
+            self.stats.answered += 1
+        return answer
 
     def _answer_push(self, message: Message, result: Result) -> Message:
         return PushNotificationAnswer(

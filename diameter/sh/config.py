@@ -57,3 +57,7 @@ class ShStats:
     pushes: int = 0
     updates: int = 0
     jobs_dropped: int = 0
+    answered: int = 0
+    """Requests that the HSS answered, whatever it said."""
+    unanswered: int = 0
+    """Requests that timed out although a peer was open, or that an agent could not deliver."""

@@ -8,6 +8,9 @@ GET /calls              Summaries, newest first; ``?limit=`` (default 100), ``?s
 GET /calls/{id}         One call by our id or a SIP Call-ID: parties, transcript, termination, trace.
 GET /registrations      Registered users as the S-CSCF told, newest first; ``?limit=`` (default 100).
 GET /registrations/{u}  One user by public identity (a ``sip:`` or ``tel:`` URI), or by one of the same implicit set.
+GET /alarms             Alarms that are active, the most severe first, and those cleared last; ``docs/alarms.md``.
+POST /alarms/{id}/acknowledge
+                        Notes that somebody looks after an alarm, ``{"by": name}``; 200 with the alarm.
 POST /calls             An agent calls somebody: 201 with the call's id and Location; ``docs/outbound.md``.
 DELETE /calls/{id}      Hangs a call up: 202; what became of it is in ``GET /calls/{id}``.
 POST /drain             No new calls from now on, the old ones end within ``limits.drain_s``; 202 at once.
@@ -75,6 +78,14 @@ class ApiState(Protocol):
 
     def registration(self, impu: str, /) -> dict[str, Any] | None:
         """One registered user by public identity."""
+        ...
+
+    def alarms(self) -> dict[str, list[dict[str, Any]]]:
+        """``alarms`` that are active and those that were ``cleared`` lately."""
+        ...
+
+    def acknowledge_alarm(self, alarm_id: str, by: str, /) -> dict[str, Any] | None:
+        """Notes who looks after an alarm; None when there is none of that id."""
         ...
 
     def place_call(self, order: object, key: str | None, /) -> tuple[str, bool]:
@@ -228,6 +239,19 @@ def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | N
             raise HTTPException(404, "not registered")
         return _json(found)
 
+    async def alarms(_: Request) -> Response:
+        return _json(state.alarms())
+
+    async def acknowledge(request: Request) -> Response:
+        _check_writer(request, token)
+        content = await _read_json(request) if await request.body() else {}
+        by = content.get("by", "") if isinstance(content, dict) else None
+        if not isinstance(by, str):
+            raise HTTPException(400, 'the body must be {"by": name}')
+        if (found := state.acknowledge_alarm(request.path_params["alarm_id"], by)) is None:
+            raise HTTPException(404, "no such alarm")
+        return _json(found)
+
     async def place(request: Request) -> Response:
         _check_writer(request, token)
         content = await _read_json(request)
@@ -279,6 +303,8 @@ def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | N
             route("/health/live", live),
             route("/health/ready", ready),
             route("/metrics", metrics),
+            route("/alarms", alarms),
+            route("/alarms/{alarm_id}/acknowledge", acknowledge, "POST"),
             route("/calls", calls),
             route("/calls", place, "POST"),
             route("/calls/{call_id:path}", call),

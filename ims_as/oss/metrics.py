@@ -190,6 +190,10 @@ class Metrics:
         self.rtp_timeouts = self._counter("rtp_timeouts", "Calls whose RTP fell silent.")
 
         # charging and the server itself
+        self.alarm_active = self._gauges(
+            "alarm_active", "1 while the alarm is raised (docs/alarms.md).", "alarm", "object"
+        )
+        self.alarms_raised = self._counters("alarms_raised", "Alarms that were raised, by alarm.", "alarm")
         self.cdr_written = self._counter("cdr_written", "Charging records on disk.")
         self.cdr_dropped = self._counters("cdr_dropped", "Charging records lost, by reason.", "reason")
         self.cdr_queue = self._gauge("cdr_queue", "Charging records that wait to be written.")

@@ -177,6 +177,16 @@ CATALOGUE: Mapping[str, Entry] = _catalogue(
         "Check the peer and the way to it; the connection is retried by itself.",
     ),
     Entry(
+        "ALARM_RAISED",
+        _E,
+        "An alarm was raised",
+        "See `alarm`, `object` and `detail`, and the entry of that alarm in docs/alarms.md.",
+        "As `effect` tells.",
+        "As `what_to_do` tells; acknowledge it with POST /alarms/{id}/acknowledge.",
+    ),
+    Entry("ALARM_CLEARED", _I, "An alarm is over", "What `alarm` tells of has ended.", "All as before.", _NONE),
+    Entry("ALARM_ACKNOWLEDGED", _I, "Somebody looks after an alarm", "POST by `by`.", "It is noted.", _NONE),
+    Entry(
         "SH_FAILED",
         _W,
         "The HSS did not give a profile",

@@ -56,6 +56,12 @@ class FakeState:
     def registration(self, impu: str, /) -> dict[str, Any] | None:
         return {"impu": impu} if impu in self.users else None
 
+    def alarms(self) -> dict[str, list[dict[str, Any]]]:
+        return {"alarms": [{"id": "7-1"}], "cleared": []}
+
+    def acknowledge_alarm(self, alarm_id: str, by: str, /) -> dict[str, Any] | None:
+        return {"id": alarm_id, "acknowledged_by": by} if alarm_id == "7-1" else None
+
     def place_call(self, order: object, key: str | None, /) -> tuple[str, bool]:
         self.orders.append((order, key))
         if self.refusal is not None:
@@ -432,3 +438,17 @@ def test_without_a_token_only_the_loopback_interface_changes_anything() -> None:
         assert state.drained == 2
 
     trio.run(main)
+
+
+def test_alarms_are_listed_and_acknowledged() -> None:
+    state = FakeState()
+    assert get(state, "/alarms").json() == {"alarms": [{"id": "7-1"}], "cleared": []}
+    path = "/alarms/7-1/acknowledge"
+    assert get(state, path, "POST").json() == {"id": "7-1", "acknowledged_by": ""}
+    assert get(state, path, "POST", json={"by": "noc"}).json() == {"id": "7-1", "acknowledged_by": "noc"}
+    assert get(state, "/alarms/8/acknowledge", "POST").status_code == 404
+    assert get(state, path, "POST", json={"by": 1}).status_code == 400
+    assert get(state, path, "POST", json=["noc"]).status_code == 400
+    assert get(state, path, "POST", content=b"by=noc").status_code == 415
+    assert get(state, path, "GET").status_code == 405
+    assert get(state, path, "POST", token="secret").status_code == 401

@@ -1,0 +1,148 @@
+"""The alarms that there are: one table, which the alarm list, the documentation and later SNMP and VES read.
+
+``docs/alarms.md`` is made from it (``python -m ims_as.oss.alarm_table > docs/alarms.md``).  Names of severities, event
+types and probable causes are those of ITU-T X.733 as IANA has them for the Alarm MIB (RFC 3877).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+__all__ = ["ALARMS", "AlarmDefinition", "AlarmSeverity", "EventType", "as_markdown"]
+
+
+class AlarmSeverity(Enum):
+    """perceivedSeverity; the numbers are those of ItuPerceivedSeverity."""
+
+    CRITICAL = 3
+    """The service is gone."""
+    MAJOR = 4
+    """The service is worse, or will be; act now."""
+    MINOR = 5
+    """What keeps the service up has gone; act in working hours."""
+    WARNING = 6
+
+
+class EventType(Enum):
+    """The numbers are those of IANAItuEventType."""
+
+    communicationsAlarm = 2
+    qualityOfServiceAlarm = 3
+    processingErrorAlarm = 4
+
+
+@attrs.frozen
+class AlarmDefinition:
+    """One kind of alarm; an alarm is raised for an object, such as a peer."""
+
+    name: str
+    """Also the metric's label."""
+    severity: AlarmSeverity
+    event_type: EventType
+    probable_cause: str
+    """Name in IANAItuProbableCause."""
+    probable_cause_number: int
+    problem: str
+    """specificProblem."""
+    object: str
+    """What it is raised for, as text for people."""
+    raised: str
+    """When."""
+    cleared: str
+    cause: str
+    effect: str
+    action: str
+
+
+def _table(*definitions: AlarmDefinition) -> Mapping[str, AlarmDefinition]:
+    by_name = {definition.name: definition for definition in definitions}
+    if len(by_name) != len(definitions):
+        raise ValueError("a name is there twice")
+    return MappingProxyType(by_name)
+
+
+ALARMS: Final = _table(
+    AlarmDefinition(
+        name="hss-unreachable",
+        severity=AlarmSeverity.MAJOR,
+        event_type=EventType.communicationsAlarm,
+        probable_cause="communicationsSubsystemFailure",
+        probable_cause_number=505,
+        problem="The HSS cannot be asked",
+        object="the realm of the HSS (`diameter.destination_realm`)",
+        raised="no Diameter peer is open for `diameter.alarm_after_s`, or peers are open and for as long no Sh request "
+        "of three or more was answered",
+        cleared="at once when a peer opens, or when an Sh request is answered",
+        cause="The HSS or the Diameter agent in front of it is down, overloaded or cut off, or drops what we send; "
+        "`detail` tells which of the two it is.",
+        effect="Calls go on: users whose profile is cached keep it, others get the agent that `routing` names. Changes "
+        "of profiles are not seen. What a user has switched off may be answered by an agent.",
+        action="See `/metrics` (`ims_as_diameter_peer_state`) and the alarms of the peers. Check the HSS, the way to "
+        "it, and whether it knows our Origin-Host. Nothing needs to be restarted here.",
+    ),
+    AlarmDefinition(
+        name="hss-peer-down",
+        severity=AlarmSeverity.MINOR,
+        event_type=EventType.communicationsAlarm,
+        probable_cause="connectionEstablishmentError",
+        probable_cause_number=22,
+        problem="A Diameter peer is down",
+        object="the peer, as in `diameter.peers`",
+        raised="the peer is not open for `diameter.alarm_after_s`",
+        cleared="at once when it is open",
+        cause="The peer is down, does not answer watchdogs, refuses our capabilities, or cannot be reached.",
+        effect="None while another peer is open: requests go there. Without one, see `hss-unreachable`.",
+        action="Check the peer and the way to it; the connection is retried by itself.",
+    ),
+)
+
+
+def as_markdown() -> str:
+    """docs/alarms.md."""
+    lines = [
+        "# Alarms",
+        "",
+        "An alarm is raised once for an object and stays until what it tells of is over. `GET /alarms` lists those",
+        "that are active, the most severe first, and those cleared last; raising, clearing and acknowledging are in",
+        "the log (`ALARM_RAISED`, `ALARM_CLEARED`, `ALARM_ACKNOWLEDGED`), and `ims_as_alarm_active{alarm,object}` is 1",
+        "while one is active. `POST /alarms/{id}/acknowledge` notes that somebody looks after it (with a body",
+        '`{"by": "name"}`: who). It needs the token of `api.token`, or the loopback interface where none is set.',
+        "",
+        "```",
+        "$ curl -s localhost:8080/alarms",
+        '{"alarms":[{"id":"6561a3f0-1","alarm":"hss-unreachable","object":"ims.mnc001.mcc001.3gppnetwork.org",',
+        ' "severity":"major","detail":"no Diameter peer is open","raised_at":1700897776.2,"count":1, …}],"cleared":[]}',
+        "$ curl -s -X POST -H 'content-type: application/json' -d '{\"by\":\"noc\"}' \\",
+        "    localhost:8080/alarms/6561a3f0-1/acknowledge",
+        "```",
+        "",
+    ]
+    for definition in ALARMS.values():
+        lines += [
+            f"## {definition.name}",
+            "",
+            f"{definition.problem}.",
+            "",
+            "| | |",
+            "| --- | --- |",
+            f"| severity | {definition.severity.name.lower()} |",
+            f"| event type | {definition.event_type.name} ({definition.event_type.value}) |",
+            f"| probable cause | {definition.probable_cause} ({definition.probable_cause_number}) |",
+            f"| object | {definition.object} |",
+            f"| raised | {definition.raised} |",
+            f"| cleared | {definition.cleared} |",
+            f"| cause | {definition.cause} |",
+            f"| effect | {definition.effect} |",
+            f"| what to do | {definition.action} |",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")
