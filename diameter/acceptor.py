@@ -13,6 +13,7 @@ from diameter.errors import FramingError, RemoteDiameterError
 from diameter.message import Message, decode_message_untrusted
 from diameter.peer import PeerState
 from diameter.peer_link import PeerConfig, PeerLink
+from diameter.routing import matches_host
 from diameter.transport import Connection
 
 __all__ = ["Acceptor", "AcceptorOwner"]
@@ -39,13 +40,13 @@ class Acceptor:
 
     Args:
         wait_s: seconds until the CER has to be there.
-        accept_unknown: also those of nodes that are not configured as peers.
+        accept_from: as in `NodeConfig`.
     """
 
-    def __init__(self, owner: AcceptorOwner, *, wait_s: float, accept_unknown: bool = True) -> None:
+    def __init__(self, owner: AcceptorOwner, *, wait_s: float, accept_from: tuple[str, ...] | None = None) -> None:
         self._owner = owner
-        self._accept_unknown = accept_unknown
         self._wait_s = wait_s
+        self._accept_from = accept_from
         self._n_strangers = 0
         self._accepted: set[PeerLink] = set()
 
@@ -108,7 +109,7 @@ class Acceptor:
         for link in self._owner.links:
             if origin_host and link.origin_host.lower() == origin_host:
                 return link if link.accept(connection, cer) else None
-        if not self._accept_unknown:
+        if self._accept_from is not None and not matches_host(origin_host, self._accept_from):
             self._refuse(connection, cer, "unknown peer")
             return None
         if len(self._accepted) >= _MAX_ACCEPTED:

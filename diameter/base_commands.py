@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from attrs import frozen
 
 from diameter.avp import Avp, Avps
 from diameter.dictionary import base
 from diameter.dictionary.base import BASE, RELAY_APPLICATION_ID, DisconnectCause, ResultCode
+from diameter.dictionary.loader import AvpDefinition
 from diameter.errors import RemoteDiameterError
 from diameter.message import Message
 
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 CER_CODE, DWR_CODE, DPR_CODE = 257, 280, 282
+NO_INBAND_SECURITY = 0
 
 
 @frozen
@@ -54,19 +57,34 @@ CX_APPLICATION = Application(16777216, base.VENDOR_3GPP)
 
 @frozen
 class Capabilities:
-    """What a CER or CEA says of the peer."""
+    """What a CER or CEA says of the peer.
+
+    Attributes:
+        applications: ids, wherever they are announced.
+        vendors: Supported-Vendor-Id.
+        host_ips: Host-IP-Address, as text; a multi-homed peer lists several.
+        inband_security: Inband-Security-Id: 0 none, 1 TLS after the exchange (RFC 3588). Absent means none.
+    """
 
     origin_host: str
     origin_realm: str
     applications: frozenset[int]
     product_name: str
     origin_state_id: int | None
+    vendors: frozenset[int] = frozenset()
+    host_ips: tuple[str, ...] = ()
+    inband_security: frozenset[int] = frozenset()
 
     def shares(self, applications: Iterable[Application]) -> bool:
-        """True when one application is common; a relay shares all (RFC 6733 §2.4)."""
+        """True when one application is common; a relay on either side shares all (RFC 6733 §2.4)."""
         return RELAY_APPLICATION_ID in self.applications or any(
-            application.application_id in self.applications for application in applications
+            application.application_id in self.applications or application.application_id == RELAY_APPLICATION_ID
+            for application in applications
         )
+
+    def shares_security(self) -> bool:
+        """False when the peer insists on TLS after the exchange: we do TLS before it (RFC 6733 §13.1) or not at all."""
+        return not self.inband_security or NO_INBAND_SECURITY in self.inband_security
 
 
 def read_capabilities_untrusted(message: Message) -> Capabilities:
@@ -88,9 +106,20 @@ def read_capabilities_untrusted(message: Message) -> Capabilities:
     for place in places:
         for definition in (base.AUTH_APPLICATION_ID, base.ACCT_APPLICATION_ID):
             found.update(definition.value(avp) for avp in place.find_all(definition.key))
-    product_name = message.text(base.PRODUCT_NAME) or ""
-    state_id = message.number(base.ORIGIN_STATE_ID)
-    return Capabilities(origin_host, origin_realm, frozenset(found), product_name, state_id)
+    return Capabilities(
+        origin_host,
+        origin_realm,
+        frozenset(found),
+        message.text(base.PRODUCT_NAME) or "",
+        message.number(base.ORIGIN_STATE_ID),
+        frozenset(_values(message, base.SUPPORTED_VENDOR_ID)),
+        tuple(value for value in _values(message, base.HOST_IP_ADDRESS) if isinstance(value, str)),
+        frozenset(_values(message, base.INBAND_SECURITY_ID)),
+    )
+
+
+def _values(message: Message, definition: AvpDefinition) -> list[Any]:
+    return [definition.value(avp) for avp in message.avps.find_all(definition.key)]
 
 
 @frozen
@@ -108,13 +137,16 @@ class BaseCommands:
         """Origin-Host and Origin-Realm."""
         return [base.ORIGIN_HOST.avp(self.origin_host), base.ORIGIN_REALM.avp(self.origin_realm)]
 
-    def cer(self, host_ip: str) -> Message:
-        """Capabilities-Exchange-Request; `host_ip` is our end of the connection."""
-        return BASE.command("CER").message(self._capabilities(host_ip))
+    def cer(self, *host_ips: str) -> Message:
+        """Capabilities-Exchange-Request; `host_ips` are our addresses on the connection, one for TCP."""
+        return BASE.command("CER").message(self._capabilities(host_ips))
 
-    def cea(self, cer: Message, host_ip: str, result: int) -> Message:
-        """The answer to a CER."""
-        return cer.build_answer([base.RESULT_CODE.avp(result), *self._capabilities(host_ip)])
+    def cea(self, cer: Message, host_ip: str | tuple[str, ...], result: int) -> Message:
+        """The answer to a CER; E bit for 3010 UNKNOWN_PEER, as for all 3xxx."""
+        host_ips = (host_ip,) if isinstance(host_ip, str) else host_ip
+        return cer.build_answer(
+            [base.RESULT_CODE.avp(result), *self._capabilities(host_ips)], is_error=3000 <= result < 4000
+        )
 
     def dwr(self) -> Message:
         """Device-Watchdog-Request."""
@@ -151,12 +183,12 @@ class BaseCommands:
             is_error=3000 <= error.result_code < 4000,
         )
 
-    def _capabilities(self, host_ip: str) -> Avps:
+    def _capabilities(self, host_ips: Sequence[str]) -> Avps:
         vendors = sorted({application.vendor_id for application in self.applications if application.vendor_id})
         return Avps.of(
             [
                 *self.identity(),
-                base.HOST_IP_ADDRESS.avp(host_ip),
+                *(base.HOST_IP_ADDRESS.avp(host_ip) for host_ip in host_ips),
                 base.VENDOR_ID.avp(self.vendor_id),
                 base.PRODUCT_NAME.avp(self.product_name),
                 base.ORIGIN_STATE_ID.avp(self.origin_state_id),

@@ -37,6 +37,9 @@ from diameter.transport import Connection
 __all__ = ["DiameterNode", "Listen", "NodeConfig", "PeerConfig", "RequestHandler", "WireTap"]
 
 _ID_MASK = 0xFFFFFFFF
+# after a DPR of the peer its answers under way get this long; a call on the Sh budget cannot wait for the timer of
+# Closing
+_LEAVING_S = 0.1
 
 
 class DiameterNode:
@@ -104,7 +107,7 @@ class DiameterNode:
             max_pending=config.max_pending,
         )
         self._inbound = InboundRequests(self.commands, on_request, self.counters, max_requests=config.max_inbound)
-        self._acceptor = Acceptor(self, wait_s=config.wait_s, accept_unknown=config.accept_unknown)
+        self._acceptor = Acceptor(self, wait_s=config.wait_s, accept_from=config.accept_from)
         self._is_stopping = False
         self._nursery: trio.Nursery | None = None
         self._wake = trio.Event()
@@ -207,6 +210,10 @@ class DiameterNode:
     def on_link_suspect(self, link: PeerLink, connection: Connection) -> None:
         self._outbound.connection_suspect(connection)
 
+    def on_link_leaving(self, link: PeerLink, connection: Connection) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._leave, connection)
+
     def on_link_down(self, link: PeerLink, connection: Connection) -> None:
         self.counters["link_down"] += 1
         self.notify()
@@ -280,6 +287,11 @@ class DiameterNode:
                 await self._changed.wait()
             else:
                 await trio.sleep(link.reconnect.next_delay_s())
+
+    async def _leave(self, connection: Connection) -> None:
+        """The peer has said goodbye: what it does not answer in a moment goes elsewhere."""
+        await trio.sleep(_LEAVING_S)
+        self._outbound.connection_suspect(connection)
 
     async def _run_timers(self) -> None:
         """One task for the timers of all peers."""

@@ -22,7 +22,8 @@ class NodeConfig:
         peers: peers to connect to, in order of preference.
         listen: addresses (host, port) to accept on; with another transport than TCP a `Listen`.
         tls: certificates, needed for peers and listeners over TLS.
-        accept_unknown: a node that is not one of `peers` may connect to us; else it gets DIAMETER_UNKNOWN_PEER.
+        accept_from: Origin-Hosts that may connect besides those of `peers`; `.realm` stands for all hosts of a realm.
+            Others get UNKNOWN_PEER. None: anybody may.
         product_name: announced in CER/CEA.
         vendor_id: IANA enterprise number, 0 for none (RFC 6733 §5.3.3).
         applications: what we announce and answer.
@@ -38,7 +39,7 @@ class NodeConfig:
     peers: tuple[PeerConfig, ...] = ()
     listen: tuple[tuple[str, int] | Listen, ...] = ()
     tls: ContextSource | None = None
-    accept_unknown: bool = True
+    accept_from: tuple[str, ...] | None = None
     product_name: str = "ims-as"
     vendor_id: int = 0
     applications: tuple[Application, ...] = field(default=(SH_APPLICATION,))

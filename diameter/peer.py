@@ -9,7 +9,10 @@ table is the RFC's, row by row, with these remarks:
   event of its own in the table (Win-Election) and follows at once.
 - Wait-Returns / I-Rcv-CEA also processes the CEA: the RFC does not print it, but without it nobody would know what the
   peer can do.
-- A message that no row expects (a CEA in Open, a DWR before CER) is an error of the peer: the connection is closed.
+- "Any event not listed is an error" (§5.6): before Open the connection is closed; in Open the message alone is refused
+  (a second CER is answered 5012, a CEA or DPA that nobody asked for is dropped), since resetting a working peer for it
+  would cost every request under way.
+- Both sides may say goodbye at once: a DPR in Closing is answered, else both would wait for their timer.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from enum import Enum
 
 from attrs import frozen
 
-__all__ = ["PEER_TABLE", "PeerAction", "PeerEvent", "PeerState", "PeerStateMachine", "PeerStep"]
+__all__ = ["EXTRA_ROWS", "PEER_TABLE", "PeerAction", "PeerEvent", "PeerState", "PeerStateMachine", "PeerStep"]
 
 
 class PeerState(Enum):
@@ -68,6 +71,7 @@ class PeerAction(Enum):
     ELECT = "Elect"
     CLEANUP = "Cleanup"
     ERROR = "Error"
+    REFUSE = "Refuse"
     I_DISC = "I-Disc"
     R_DISC = "R-Disc"
     I_SND_MESSAGE = "I-Snd-Message"
@@ -144,6 +148,12 @@ PEER_TABLE: dict[tuple[PeerState, PeerEvent], PeerStep] = {
     (_S.CLOSING, _E.R_PEER_DISC): _row(_S.CLOSED, _A.R_DISC),
 }
 
+# rows that the RFC does not print
+EXTRA_ROWS: dict[tuple[PeerState, PeerEvent], PeerStep] = {
+    (_S.CLOSING, _E.I_RCV_DPR): _row(_S.CLOSING, _A.I_SND_DPA),
+    (_S.CLOSING, _E.R_RCV_DPR): _row(_S.CLOSING, _A.R_SND_DPA),
+}
+
 # what may arrive late or twice without being an error: nothing to do
 _HARMLESS = frozenset(
     {
@@ -196,9 +206,10 @@ class PeerStateMachine:
             peer_host: the peer's Origin-Host where the row may elect (R-Conn-CER, I-Rcv-Conn-Ack).
 
         Returns:
-            the actions in order; (ERROR,) for a message that no row expects, with the machine Closed.
+            the actions in order. For a message that no row expects (REFUSE,) in Open, (ERROR,) before, with the
+            machine Closed.
         """
-        step = PEER_TABLE.get((self.state, event))
+        step = PEER_TABLE.get((self.state, event)) or EXTRA_ROWS.get((self.state, event))
         if step is None:
             if event in _HARMLESS:
                 return ()
@@ -207,6 +218,8 @@ class PeerStateMachine:
             if self.state in (PeerState.CLOSED, PeerState.CLOSING):
                 # answers and requests that were under way when one of us said goodbye
                 return ()
+            if self.is_open:
+                return (PeerAction.REFUSE,)
             step = PeerStep((PeerAction.ERROR,), PeerState.CLOSED)
         if step.state is not self.state:
             waits = step.state is not PeerState.CLOSED and step.state not in _OPEN

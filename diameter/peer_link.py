@@ -62,6 +62,7 @@ class LinkOwner(Protocol):
 
     def on_link_up(self, link: PeerLink) -> None: ...
     def on_link_suspect(self, link: PeerLink, connection: Connection) -> None: ...
+    def on_link_leaving(self, link: PeerLink, connection: Connection) -> None: ...
     def on_link_down(self, link: PeerLink, connection: Connection) -> None: ...
     def on_link_message(self, link: PeerLink, connection: Connection, message: Message) -> None: ...
     def on_link_wire(self, direction: str, link: PeerLink, message: Message) -> None: ...
@@ -304,7 +305,13 @@ class PeerLink:
                 pass  # whoever asked the machine looks for these
             case PeerAction.ERROR:
                 self._owner.count("peer_error")
+                self.last_failure = "no sound answer to CER or DPR"
                 self._close_all()
+            case PeerAction.REFUSE if message:
+                self._owner.count("unexpected_message")
+                if message.is_request:
+                    refusal = RemoteDiameterError("unexpected message", ResultCode.UNABLE_TO_COMPLY)
+                    self._write(self._side(message), commands.error_answer(message, refusal))
             case PeerAction.I_DISC if initiator:
                 initiator.close()
             case PeerAction.R_DISC if responder:
@@ -322,11 +329,20 @@ class PeerLink:
             case PeerAction.R_SND_DPR if responder:
                 self._write_request(responder, commands.dpr(self._stop_cause))
             case PeerAction.I_SND_DPA | PeerAction.R_SND_DPA if message:
-                if message.number(base.DISCONNECT_CAUSE) != DisconnectCause.REBOOTING:
-                    self.reconnect.hold_off()
                 connection = initiator if action is PeerAction.I_SND_DPA else responder
                 if connection:
                     self._write(connection, commands.dpa(message))
+                    self._note_goodbye(connection, message)
+
+    def _note_goodbye(self, connection: Connection, dpr: Message) -> None:
+        """§5.4.3: after REBOOTING the peer will be back; after BUSY and the other cause it is left alone for Tc."""
+        number = dpr.number(base.DISCONNECT_CAUSE)
+        cause = DisconnectCause(number).name if number in list(DisconnectCause) else f"cause {number}"
+        self._owner.count(f"dpr_{cause.lower()}" if number in list(DisconnectCause) else "dpr_unknown_cause")
+        self.last_failure = f"goodbye: {cause}"
+        if number != DisconnectCause.REBOOTING:
+            self.reconnect.hold_off()
+        self._owner.on_link_leaving(self, connection)
 
     def _side(self, message: Message) -> Connection:
         assert self._usable is not None, "messages are processed on an open link only"
@@ -343,6 +359,8 @@ class PeerLink:
             reason = "capabilities_refused"
         elif not capabilities.shares(self._owner.commands.applications):
             reason = "no_common_application"
+        elif not capabilities.shares_security():
+            reason = "no_common_security"
         elif wanted is not None and wanted.lower() != capabilities.origin_host.lower():
             reason = "unexpected_origin_host"
         elif not connection.vouches_for(capabilities.origin_host):
@@ -351,19 +369,24 @@ class PeerLink:
             self._open(connection, capabilities)
             return
         self._owner.count(reason)
-        self.last_failure = reason
+        self.last_failure = f"{reason}: {result}" if result is not None and not result.is_success else reason
         connection.close()
 
     def _send_cea(self, connection: Connection, cer: Message) -> None:
         commands = self._owner.commands
         assert self.capabilities is not None, "R-Snd-CEA follows Process-CER"
-        if self.capabilities.shares(commands.applications):
-            self._write(connection, commands.cea(cer, connection.local_host, ResultCode.SUCCESS))
+        result = ResultCode.SUCCESS
+        if not self.capabilities.shares(commands.applications):
+            result = ResultCode.NO_COMMON_APPLICATION
+        elif not self.capabilities.shares_security():
+            result = ResultCode.NO_COMMON_SECURITY
+        self._write(connection, commands.cea(cer, connection.local_host, result))
+        if result is ResultCode.SUCCESS:
             self._open(connection, self.capabilities)
-        else:
-            self._owner.count("no_common_application")
-            self._write(connection, commands.cea(cer, connection.local_host, ResultCode.NO_COMMON_APPLICATION))
-            connection.close()
+            return
+        self.last_failure = result.name.lower()
+        self._owner.count(self.last_failure)
+        connection.close()
 
     def _open(self, connection: Connection, capabilities: Capabilities) -> None:
         previous = self.capabilities if self.n_opened else None
@@ -396,6 +419,8 @@ class PeerLink:
                     self._owner.count("peer_suspect")
                     self._owner.on_link_suspect(self, self._usable)
                 case WatchdogAction.CLOSE_CONNECTION if self._usable:
+                    self._owner.count("watchdog_closed")
+                    self.last_failure = "no answer to DWR"
                     self._usable.close()
                 case WatchdogAction.FAILBACK:
                     self._owner.on_link_up(self)

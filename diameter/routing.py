@@ -14,7 +14,7 @@ from attrs import frozen
 from diameter.dictionary.base import RELAY_APPLICATION_ID
 from diameter.watchdog import WatchdogState
 
-__all__ = ["ReconnectTimer", "Route", "choose_route"]
+__all__ = ["ReconnectTimer", "Route", "choose_route", "matches_host"]
 
 _RANK = {WatchdogState.OKAY: 0, WatchdogState.REOPEN: 1}
 
@@ -66,6 +66,14 @@ def choose_route(
         if best is None or score < best:
             best, chosen = score, route
     return chosen
+
+
+def matches_host(host: str, patterns: Iterable[str]) -> bool:
+    """True when a DiameterIdentity is listed: by name, or by `.realm` which stands for all hosts of that realm."""
+    name = host.lower()
+    return any(
+        name.endswith(pattern.lower()) if pattern.startswith(".") else name == pattern.lower() for pattern in patterns
+    )
 
 
 class ReconnectTimer:

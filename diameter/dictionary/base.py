@@ -31,6 +31,7 @@ class ResultCode(IntEnum):
     INVALID_HDR_BITS = 3008
     INVALID_AVP_BITS = 3009
     UNKNOWN_PEER = 3010
+    OUT_OF_SPACE = 4002
     ELECTION_LOST = 4003
     AVP_UNSUPPORTED = 5001
     UNKNOWN_SESSION_ID = 5002
@@ -44,6 +45,7 @@ class ResultCode(IntEnum):
     UNABLE_TO_COMPLY = 5012
     INVALID_AVP_LENGTH = 5014
     INVALID_MESSAGE_LENGTH = 5015
+    NO_COMMON_SECURITY = 5017
 
 
 class DisconnectCause(IntEnum):
@@ -142,6 +144,7 @@ ACCT_APPLICATION_ID = BASE["Acct-Application-Id"]
 VENDOR_SPECIFIC_APPLICATION_ID = BASE["Vendor-Specific-Application-Id"]
 SESSION_ID = BASE["Session-Id"]
 ORIGIN_HOST = BASE["Origin-Host"]
+INBAND_SECURITY_ID = BASE["Inband-Security-Id"]
 SUPPORTED_VENDOR_ID = BASE["Supported-Vendor-Id"]
 VENDOR_ID = BASE["Vendor-Id"]
 RESULT_CODE = BASE["Result-Code"]

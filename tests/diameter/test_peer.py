@@ -88,20 +88,52 @@ def test_messages_pass_in_the_open_states_only(state: PeerState) -> None:
     assert bool(sent) == machine.is_open
 
 
-@pytest.mark.parametrize(
-    ("state", "event"),
-    [
-        (PeerState.I_OPEN, PeerEvent.I_RCV_CEA),
-        (PeerState.I_OPEN, PeerEvent.I_RCV_NON_CEA),
-        (PeerState.R_OPEN, PeerEvent.R_RCV_DPA),
-        (PeerState.WAIT_RETURNS, PeerEvent.R_RCV_MESSAGE),
-        (PeerState.WAIT_I_CEA, PeerEvent.I_RCV_DWR),
-    ],
-)
-def test_what_no_row_expects_closes_the_peer(state: PeerState, event: PeerEvent) -> None:
-    machine = build(state)
-    assert machine.handle(event, now=0.0) == (PeerAction.ERROR,)
-    assert machine.state is PeerState.CLOSED
+# every cell that the RFC leaves empty, one line per state: "." nothing happens, "!" Error and Closed, "r" the new
+# connection is rejected, "x" the message alone is refused, "a" a DPR is answered; a blank is a row printed above
+# order: Start Stop Timeout Win-Election Send-Message R-Conn-CER I-Rcv-Conn-Ack I-Rcv-Conn-Nack I-Rcv-CEA
+# I-Rcv-Non-CEA I-Peer-Disc R-Peer-Disc, then I and R of Message, DWR, DWA, DPR, DPA
+EVENTS = [event.value for event in PeerEvent]
+EMPTY = {
+    "Closed": " .... ................",
+    "Wait-Conn-Ack": ".. ..   !!..!!!!!!!!!!",
+    "Wait-I-CEA": ".. .. !.   .!!!!!!!!!!",
+    "Wait-Conn-Ack/Elect": ".. ..   !!. !!!!!!!!!!",
+    "Wait-Returns": "..  . !. !  !!!!!!!!!!",
+    "R-Open": ". ..  x.xx. x x x x xx",
+    "I-Open": ". ..  x.xx . x x x xxx",
+    "Closing": ".. ..r....  ......aa  ",
+}
+
+
+def outcome(state: str, event: str) -> str:
+    machine = build(PeerState(state))
+    done = machine.handle(PeerEvent(event), now=0.0, peer_host="z.example.net")
+    after = machine.state
+    kept = after is PeerState(state)
+    names = {
+        (): ".",
+        (PeerAction.ERROR,): "!",
+        (PeerAction.R_REJECT,): "r",
+        (PeerAction.REFUSE,): "x",
+        (PeerAction.I_SND_DPA,): "a",
+        (PeerAction.R_SND_DPA,): "a",
+    }
+    found = names.get(done, "?")
+    assert kept != (found == "!") or state == "Closed"
+    assert after is PeerState.CLOSED or found != "!"
+    return found
+
+
+@pytest.mark.parametrize("state", list(EMPTY))
+def test_cells_that_the_rfc_leaves_empty(state: str) -> None:
+    printed = {(row[0], row[1]) for row in ROWS}
+    found = "".join(" " if (state, event) in printed else outcome(state, event) for event in EVENTS)
+    assert found == EMPTY[state]
+
+
+def test_every_state_and_event_is_in_one_of_the_two_tables() -> None:
+    assert {len(row) for row in EMPTY.values()} == {len(EVENTS)}
+    assert set(EMPTY) == {state.value for state in PeerState}
 
 
 @pytest.mark.parametrize("state", [PeerState.CLOSED, PeerState.CLOSING])

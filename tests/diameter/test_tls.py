@@ -175,7 +175,7 @@ def test_unknown_peers_are_told_so(authority: Authority) -> None:
     """A node that takes its own peers only: RFC 6733 §5.3, DIAMETER_UNKNOWN_PEER."""
 
     async def scenario(nursery: trio.Nursery) -> None:
-        server = build_server(contexts(authority, SERVER), accept_unknown=False)
+        server = build_server(contexts(authority, SERVER), accept_from=())
         await nursery.start(server.run)
         connection = await connect_tls(
             HOST, server.addresses[0][1], contexts(authority, CLIENT), wanted=SERVER, source_host="127.0.78.2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diameter.watchdog import Watchdog, WatchdogAction, WatchdogEvent, WatchdogState
+from diameter.watchdog import WATCHDOG_TABLE, Watchdog, WatchdogAction, WatchdogEvent, WatchdogState
 
 S, E, A = WatchdogState, WatchdogEvent, WatchdogAction
 TW_S = 30.0
@@ -69,14 +69,41 @@ def test_row(
     assert watchdog._deadline == (130.0 if is_timer_set else 0.0)
 
 
-@pytest.mark.parametrize(
-    ("state", "event"),
-    [(S.OKAY, E.CONNECTION_UP), (S.DOWN, E.CONNECTION_DOWN), (S.INITIAL, E.CONNECTION_DOWN)],
-)
-def test_events_out_of_place_change_nothing(state: WatchdogState, event: WatchdogEvent) -> None:
-    watchdog = build(state)
+def test_table_has_no_other_rows() -> None:
+    printed = {(row[0], row[3]) for row in ROWS}
+    assert printed == set(WATCHDOG_TABLE)
+    assert len(ROWS) == sum(len(steps) for steps in WATCHDOG_TABLE.values()) + 1  # NumDWA < 2 is tried twice
+
+
+EMPTY = [(state, event) for state in S for event in E if (state, event) not in {(row[0], row[3]) for row in ROWS}]
+
+
+def test_cells_that_the_rfc_leaves_empty_are_these() -> None:
+    assert set(EMPTY) == {
+        (S.OKAY, E.CONNECTION_UP),
+        (S.SUSPECT, E.CONNECTION_UP),
+        (S.REOPEN, E.CONNECTION_UP),
+        (S.DOWN, E.CONNECTION_DOWN),
+        (S.INITIAL, E.CONNECTION_DOWN),
+    }
+
+
+@pytest.mark.parametrize(("state", "event"), EMPTY)
+@pytest.mark.parametrize("pending", [False, True])
+def test_events_out_of_place_change_nothing(state: WatchdogState, event: WatchdogEvent, pending: bool) -> None:
+    watchdog = build(state, pending=pending, n_dwa=1)
     assert watchdog.handle(event, now=5.0) == ()
-    assert watchdog.state is state
+    assert (watchdog.state, watchdog.is_pending, watchdog._n_dwa, watchdog._deadline) == (state, pending, 1, 0.0)
+
+
+@pytest.mark.parametrize("n_dwa", [-1, 0, 1, 2])
+@pytest.mark.parametrize("pending", [False, True])
+@pytest.mark.parametrize("event", list(E))
+@pytest.mark.parametrize("state", list(S))
+def test_exactly_one_row_holds(state: WatchdogState, event: WatchdogEvent, pending: bool, n_dwa: int) -> None:
+    watchdog = build(state, pending=pending, n_dwa=n_dwa)
+    steps = WATCHDOG_TABLE.get((state, event), ())
+    assert sum(watchdog._holds(step.condition) for step in steps) == bool(steps)
 
 
 def test_silent_peer_is_asked_suspected_and_dropped() -> None:
