@@ -6,6 +6,7 @@ import re
 
 import attrs
 
+from ifc.ere import Ere, EreError
 from ifc.model import InitialFilterCriteria, RegistrationType, SessionCase, SessionCaseCondition
 from ifc.parser import IfcError, Problem, parse_criteria_untrusted, parse_subscription_untrusted
 from ims_as.errors import ImsAsError
@@ -22,12 +23,17 @@ __all__ = [
     "IfcToolError",
     "InitialRequest",
     "asks_for_session_case",
+    "bare_identity",
+    "is_identity",
     "read_document_untrusted",
+    "read_message_untrusted",
     "read_request_untrusted",
+    "registration_type_of",
 ]
 
 Criteria = tuple[InitialFilterCriteria, ...]
 
+_CONTACT_EXPIRES = re.compile(r";[ \t]*expires[ \t]*=[ \t]*([0-9]{1,10})\b", re.IGNORECASE)
 _CONTENT_LENGTH = re.compile(rb"(?im)^(?:content-length|l)[ \t]*:.*\r?\n")
 
 
@@ -48,15 +54,50 @@ class Document:
         """Those of all profiles."""
         return tuple(criterion for _, criteria in self.profiles for criterion in criteria)
 
+    @property
+    def names_users(self) -> bool:
+        return any(identities for identities, _ in self.profiles)
+
+    def serves(self, user: str) -> bool:
+        """Whether the identity is one of the document's, or the document names none."""
+        identities = (each for identities, _ in self.profiles for each in identities)
+        return not self.names_users or any(is_identity(each, user) for each in identities)
+
     def criteria_of(self, served_user: str | None) -> Criteria:
         """Those that count for this user.  Raises IfcToolError for several profiles of which none is the user's."""
         if len(self.profiles) == 1:
             return self.profiles[0][1]
         for identities, criteria in self.profiles:
-            if served_user in identities:
+            if served_user is not None and any(is_identity(each, served_user) for each in identities):
                 return criteria
         who = "the request names no served user" if served_user is None else f"{served_user} is in none of them"
         raise IfcToolError(f"{len(self.profiles)} service profiles, and {who}: give --user with a public identity")
+
+
+def is_identity(provisioned: str, user: str) -> bool:
+    """Whether a URI means the public identity: parameters do not count, a wildcarded one has its ERE between two ``!``
+    (TS 23.003 §13.5)."""
+    wanted, written = bare_identity(user), bare_identity(provisioned)
+    before, mark, rest = written.partition("!")
+    pattern, end, after = rest.rpartition("!")
+    if not mark or not end:
+        return wanted == written
+    if len(wanted) < len(before) + len(after) or not (wanted.startswith(before) and wanted.endswith(after)):
+        return False
+    try:
+        return Ere(f"^({pattern})$").matches(wanted[len(before) : len(wanted) - len(after)])
+    except EreError:
+        return False
+
+
+def bare_identity(uri: str) -> str:
+    """To compare identities: without parameters, the scheme and host in lower case."""
+    text = uri.partition(";")[0].partition("?")[0].strip()
+    user, at, host = text.rpartition("@")
+    if not at:
+        return text.lower()
+    scheme, _, name = user.partition(":")
+    return f"{scheme.lower()}:{name}@{host.lower()}"
 
 
 def read_document_untrusted(xml: bytes) -> Document:
@@ -116,12 +157,7 @@ def read_request_untrusted(
     Raises:
         IfcToolError: no SIP request.
     """
-    try:
-        request = parse_message_untrusted(_on_the_wire(message))
-    except SipParseError as error:
-        raise IfcToolError(f"not a SIP request: {error}") from error
-    if not isinstance(request, Request):
-        raise IfcToolError("a SIP response, not a request")
+    request = read_message_untrusted(message)
     header = _served_user_header(request)
     source = "given"
     if session_case is None and header is not None:
@@ -133,10 +169,21 @@ def read_request_untrusted(
     if request.method != "REGISTER":
         registration_type = None
     elif registration_type is None:
-        registration_type = _registration_type(request)
+        registration_type = registration_type_of(request)
     view = SipRequestView(request, session_case, registration_type=registration_type)
     named = header.uri_text if header is not None else None
     return InitialRequest(view, served_user or named, session_case, source)
+
+
+def read_message_untrusted(message: bytes) -> Request:
+    """The request in a file, as `read_request_untrusted` reads it.  Raises IfcToolError."""
+    try:
+        request = parse_message_untrusted(_on_the_wire(message))
+    except SipParseError as error:
+        raise IfcToolError(f"not a SIP request: {error}") from error
+    if not isinstance(request, Request):
+        raise IfcToolError("a SIP response, not a request")
+    return request
 
 
 def _on_the_wire(message: bytes) -> bytes:
@@ -156,10 +203,18 @@ def _served_user_header(request: Request) -> PServedUser | None:
     return None
 
 
-def _registration_type(request: Request) -> RegistrationType:
-    """De-registration by Expires 0; a re-registration cannot be told from the first one by looking at it."""
+def registration_type_of(request: Request) -> RegistrationType:
+    """De-registration where everything expires at 0; a re-registration cannot be told from the first one by its looks.
+
+    The expiry of a Contact counts before that of the Expires header (RFC 3261 §10.2.1.1).
+    """
+    expires: set[int | None] = set()
     try:
-        expires = request.expires
+        general = request.expires
     except SipParseError:
-        expires = None
-    return RegistrationType.DE_REGISTRATION if expires == 0 else RegistrationType.INITIAL_REGISTRATION
+        general = None
+    for value in request.headers.get_list("Contact"):
+        own = None if value == "*" else _CONTACT_EXPIRES.search(value)
+        expires.add(general if own is None else int(own[1]))
+    is_end = (expires or {general}) == {0}
+    return RegistrationType.DE_REGISTRATION if is_end else RegistrationType.INITIAL_REGISTRATION

@@ -32,6 +32,7 @@ from ims_as.sip.parser import StreamParser, parse_message_untrusted
 from ims_as.sip.replaces import Replaces
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.uri import parse_uri
+from tests.fuzz.capture import CAPTURE_TARGETS
 from tests.fuzz.defence import DEFENCE_TARGETS
 from tests.fuzz.diameter import DIAMETER_TARGETS
 from tests.fuzz.endpoint import CallFuzzer, EndpointFuzzer
@@ -233,5 +234,6 @@ _ALL = (
 )
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (*_ALL, *IMS_TARGETS, *DEFENCE_TARGETS, *DIAMETER_TARGETS, *IFC_TARGETS)
+    target.name: target
+    for target in (*_ALL, *IMS_TARGETS, *DEFENCE_TARGETS, *DIAMETER_TARGETS, *IFC_TARGETS, *CAPTURE_TARGETS)
 }

@@ -81,7 +81,7 @@ def test_the_session_case_must_be_known_when_it_counts():
 
 
 def test_simulate_lists_the_servers_of_each_message():
-    rows = json.loads(ifc("simulate", "--json", SUBSCRIPTION, *INVITES).stdout)
+    rows = json.loads(ifc("simulate", "--json", SUBSCRIPTION, *INVITES).stdout)["requests"]
     visited = [[each["server_name"] for each in row["application_servers"]] for row in rows]
     assert visited == [
         ["sip:term@ai-as.example.net:5060;transport=tcp"],
@@ -92,12 +92,21 @@ def test_simulate_lists_the_servers_of_each_message():
     ]
 
 
-def test_simulate_prints_a_table():
+def test_simulate_prints_what_becomes_of_each_message():
     only_messages = ifcs(criterion("<Method>MESSAGE</Method>"))
-    lines = ifc("simulate", "-", INVITES[0], stdin=only_messages).stdout.splitlines()
-    assert lines[1].split() == ["message", "request", "session", "case", "application", "servers"]
-    assert lines[3].split()[-2:] == ["terminating_registered", "none"]
-    assert "MESSAGE" not in ifc("simulate", SUBSCRIPTION, *INVITES).stdout
+    assert ifc("simulate", "-", INVITES[0], stdin=only_messages).stdout.splitlines() == [
+        "01-isc-invite-term-dh0.sip  INVITE sip:15550000002@ims.mnc001.mcc001.3gppnetwork.org   "
+        "TERMINATING_REGISTERED (P-Served-User)",
+        "  → reaches the user's own phones (legacy termination)",
+        "",
+    ]
+    lines = ifc("simulate", "--as-fails", SUBSCRIPTION, *INVITES).stdout.splitlines()
+    assert lines[1:3] == [
+        "   3  sip:term@ai-as.example.net:5060;transport=tcp  fails  "
+        "SESSION_CONTINUED: goes on with the request as it was before",
+        "  → reaches the user's own phones (legacy termination)",
+    ]
+    assert "  20  sip:tas.example.net                            fails  SESSION_CONTINUED" in "\n".join(lines)
 
 
 def test_a_file_that_is_no_request_is_named():
