@@ -35,7 +35,9 @@ from ims_as.sip.uri import parse_uri
 from tests.fuzz.capture import CAPTURE_TARGETS
 from tests.fuzz.defence import DEFENCE_TARGETS
 from tests.fuzz.diameter import DIAMETER_TARGETS
+from tests.fuzz.diameter_seeds import DIAMETER_TOKENS
 from tests.fuzz.endpoint import CallFuzzer, EndpointFuzzer
+from tests.fuzz.hss_peer import HSS_PEER_SEEDS, HssPeerFuzzer
 from tests.fuzz.ifc import IFC_TARGETS
 from tests.fuzz.ims import IMS_TARGETS
 from tests.fuzz.seeds import MESSAGES, MULTIPART, SDPS, SIP_TOKENS, URIS, VALUES
@@ -230,6 +232,7 @@ _ALL = (
     Target("call", CallFuzzer().read, (), CallFuzzer.seeds(), SIP_TOKENS),
     Target("early-call", (_early := EarlyCallFuzzer()).read, (), _early.seeds(), SIP_TOKENS),
     Target("caller", (_caller := CallerFuzzer(SDPS[0])).read, (), _caller.seeds(), SIP_TOKENS),
+    Target("hss-peer", HssPeerFuzzer().read, (), HSS_PEER_SEEDS, DIAMETER_TOKENS),
     Target("caller-without-offer", (_asker := CallerFuzzer(b"")).read, (), _asker.seeds(), SIP_TOKENS),
 )
 
