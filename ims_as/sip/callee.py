@@ -18,8 +18,8 @@ from ims_as.sip.exchange import Offer
 from ims_as.sip.header_types import RAck
 from ims_as.sip.message import Request, Response, build_response
 from ims_as.sip.option_tags import RELIABLE, has_tag
-from ims_as.sip.pending_ok import PendingOk
 from ims_as.sip.reliable import ReliableProvisionals
+from ims_as.sip.repeated_response import repeated_ok
 from ims_as.sip.session_events import Cancelled, Pracked
 from ims_as.sip.transaction import ServerTransaction
 
@@ -179,7 +179,7 @@ class CalleeSide:
             body = b""
         items = [*session.timer_headers(session.request), *headers]
         response = session.build_response(session.request, 200, None, items, body)
-        ok = PendingOk(session.endpoint, self.server, response, session.ack_missing)
+        ok = repeated_ok(session.endpoint, self.server, response, session.ack_missing)
         if not ok.start():
             session.stop_refresher()
             return False

@@ -19,8 +19,8 @@ from ims_as.sip.errors import LocalProtocolError
 from ims_as.sip.message import Request, Response
 from ims_as.sip.option_tags import allows
 from ims_as.sip.outgoing_offer import OutgoingOffer, OutgoingUpdate
-from ims_as.sip.pending_ok import PendingOk
 from ims_as.sip.reinvite import OutgoingReinvite
+from ims_as.sip.repeated_response import RepeatedResponse, repeated_ok
 from ims_as.sip.session_events import (
     ReinviteAnswered,
     ReinviteReceived,
@@ -87,7 +87,7 @@ class DialogExchange:
         """Caller: how many of them were taken."""
         self.peer_allow: list[str] | None = None
         """The peer's latest Allow lines."""
-        self.ok: PendingOk | None = None
+        self.ok: RepeatedResponse | None = None
         """Our 2xx that waits for its ACK."""
         self._outgoing: OutgoingOffer | None = None
         self._queued: OutgoingOffer | None = None
@@ -328,7 +328,7 @@ class DialogExchange:
         offered = sdp_of(request)
         items = [*self.session.timer_headers(request), *headers]
         response = self.session.build_response(request, 200, None, items, body)
-        ok = PendingOk(self.session.endpoint, transaction, response, self.session.ack_missing)
+        ok = repeated_ok(self.session.endpoint, transaction, response, self.session.ack_missing)
         if not ok.start():
             return False
         self.dialog.update_target(request)

@@ -15,7 +15,7 @@ from ims_as.sip.core import EndpointCore
 from ims_as.sip.header_types import RAck
 from ims_as.sip.message import Response
 from ims_as.sip.option_tags import RELIABLE, has_tag
-from ims_as.sip.timers import TimerHandle
+from ims_as.sip.repeated_response import RepeatedResponse
 from ims_as.sip.transaction import ServerTransaction
 
 __all__ = ["ReliableProvisionals", "read_rseq"]
@@ -41,15 +41,12 @@ class ReliableProvisionals:
 
     __slots__ = (
         "_endpoint",
-        "_give_up_at",
-        "_interval",
         "_is_closed",
         "_on_timeout",
+        "_on_way",
         "_queue",
-        "_response",
         "_rseq",
         "_server",
-        "_timer",
         "cseq",
     )
 
@@ -62,18 +59,15 @@ class ReliableProvisionals:
         self._on_timeout = on_timeout
         # §3: chosen uniformly from 1 to 2**31-1, so that a PRACK of another call cannot fit
         self._rseq = int(endpoint.new_token()[:15], 16) % _FIRST_RSEQ_BOUND
-        self._response: Response | None = None
+        self._on_way: RepeatedResponse | None = None
         """The one that is not acknowledged."""
         self._queue: deque[Callable[[int], Response]] = deque()
-        self._timer: TimerHandle | None = None
-        self._interval = 0.0
-        self._give_up_at = 0.0
         self._is_closed = False
 
     @property
     def holds_description(self) -> bool:
         """One with a body is not acknowledged: a 2xx has to wait (§3)."""
-        return self._response is not None and bool(self._response.body)
+        return self._on_way is not None and bool(self._on_way.response.body)
 
     def send(self, build: Callable[[int], Response]) -> None:
         """Send the response that `build` makes for its RSeq, now or when those before it are acknowledged."""
@@ -83,22 +77,19 @@ class ReliableProvisionals:
 
     def go_on(self) -> None:
         """Send the next one if none is on its way."""
-        if self._response is not None or not self._queue or self._is_closed:
+        if self._on_way is not None or not self._queue or self._is_closed:
             return
         self._rseq += 1
-        self._response = self._queue.popleft()(self._rseq)
-        now = self._endpoint.now()
-        self._interval = self._endpoint.timers.t1
-        self._give_up_at = now + self._endpoint.timers.transaction_timeout
-        if self._endpoint.send_response(self._server, self._response):
-            self._schedule()
+        response = self._queue.popleft()(self._rseq)
+        self._on_way = RepeatedResponse(self._endpoint, self._server, response, self._on_timeout)
+        self._on_way.start()
 
     def acknowledge(self, rack: RAck) -> bool:
         """Take a PRACK; False when it is for nothing that waits for one (§3: 481)."""
-        if self._response is None or rack != RAck(self._rseq, self.cseq, "INVITE"):
+        if self._on_way is None or rack != RAck(self._rseq, self.cseq, "INVITE"):
             return False
-        self._response = None
-        self._stop_timer()
+        self._on_way.stop()
+        self._on_way = None
         return True
 
     def forget_queued(self) -> None:
@@ -109,23 +100,5 @@ class ReliableProvisionals:
         """The final response is sent: nothing is sent again, but a late PRACK still finds its response."""
         self._is_closed = True
         self._queue.clear()
-        self._stop_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _schedule(self) -> None:
-        when = min(self._endpoint.now() + self._interval, self._give_up_at)
-        self._timer = self._endpoint.call_at(when, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        if self._endpoint.now() >= self._give_up_at:
-            self._on_timeout()
-            return
-        assert self._response is not None
-        self._endpoint.send_response(self._server, self._response)
-        self._interval *= 2
-        self._schedule()
+        if self._on_way is not None:
+            self._on_way.stop()
