@@ -26,7 +26,7 @@ from typing import Any
 import trio
 
 from diameter.message import Message
-from diameter.node import DiameterNode, NodeConfig, PeerConfig
+from diameter.node import DiameterNode
 from diameter.sh.client import ShClient, ShConfig
 from ims_as.alarming import Alarming
 from ims_as.api.app import build_api
@@ -50,6 +50,7 @@ from ims_as.defence.gate import AdmissionGate
 from ims_as.defence.oc import OverloadControl
 from ims_as.defence.overload import LoadMonitor
 from ims_as.defence.rate_limit import PeerLimiter
+from ims_as.diameter_setup import build_node_config, build_tls
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
@@ -66,6 +67,7 @@ from ims_as.sip.record_route import RecordRouter
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint, WireEvent
 from ims_as.transport.load_probe import watch_load
+from ims_as.transport.tls import TlsContexts
 
 __all__ = ["Application", "serve"]
 
@@ -109,6 +111,7 @@ class Application:
         )
         self.node: DiameterNode | None = None
         self.sh: ShClient | None = None
+        self._diameter_tls: TlsContexts | None = None
         if config.diameter.peers:
             self.node, self.sh = self._build_diameter()
         self.alarming = Alarming(self.metrics, self.log)
@@ -153,13 +156,8 @@ class Application:
 
     def _build_diameter(self) -> tuple[DiameterNode, ShClient]:
         diameter = self.config.diameter
-        peers = tuple(
-            PeerConfig(each.address.host, each.address.port, each.address.transport) for each in diameter.peers
-        )
-        node = DiameterNode(
-            NodeConfig(origin_host=diameter.origin_host, origin_realm=diameter.origin_realm, peers=peers),
-            on_request=self._on_diameter_request,
-        )
+        self._diameter_tls = build_tls(diameter)
+        node = DiameterNode(build_node_config(diameter, self._diameter_tls), on_request=self._on_diameter_request)
         sh = diameter.sh
         client = ShClient(
             node,
@@ -278,6 +276,11 @@ class Application:
             entry = "OVERLOAD_STARTED" if load.is_overloaded else "OVERLOAD_ENDED"
             self.log.event(entry, wait_ms=round(wait_s * 1000), calls_per_second=load.limit)
         self.gate.log.flush(now)
+
+    def reload_diameter_tls(self) -> None:
+        """Reads certificate, key and authorities again; open connections keep theirs.  Raises TlsSetupError."""
+        if self._diameter_tls is not None:
+            self._diameter_tls.reload()
 
     async def _on_diameter_request(self, message: Message, peer: str) -> Message:
         assert self.sh is not None

@@ -11,10 +11,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from diameter.sctp import sctp_problem
 from ims_as.config_model import (
     MATCH_FIELDS,
     TRANSFER_TARGETS,
     Config,
+    DiameterConfig,
     EngineConfig,
     LimitsConfig,
     MediaConfig,
@@ -23,13 +25,12 @@ from ims_as.config_model import (
 from ims_as.defence.policy_build import policy_problems, policy_warnings
 from ims_as.errors import Problem
 from ims_as.isc.peer_rules import rule_problems
-from ims_as.transport.identity import normal_identity
+from ims_as.transport.identity import is_ip_address, normal_identity
 from ims_as.transport.tls import TlsContexts, TlsSetupError
 
 __all__ = ["check_config"]
 
 MAX_PATTERN_CHARS = 1000
-DIAMETER_TRANSPORTS = ("tcp",)
 CORE_GUARD_MS = 2000
 """Known cores give an AS with SESSION_CONTINUED 2 s before they go on without it."""
 
@@ -123,9 +124,30 @@ def _check_transports(config: Config) -> Iterator[tuple[str, str]]:
     for index, address in enumerate(config.sip.listen):
         if address.transport == "tls" and config.sip.tls is None:
             yield f"sip.listen[{index}]", "needs sip.tls: a certificate"
-    for index, peer in enumerate(config.diameter.peers):
-        if peer.address.transport not in DIAMETER_TRANSPORTS:
-            yield f"diameter.peers[{index}].address", f"{peer.address.transport}: is not supported by this version"
+    yield from _check_diameter(config.diameter)
+
+
+def _check_diameter(diameter: DiameterConfig) -> Iterator[tuple[str, str]]:
+    places = [(f"peers[{index}].address", peer.address) for index, peer in enumerate(diameter.peers)]
+    places += [(f"listen[{index}]", address) for index, address in enumerate(diameter.listen)]
+    for place, address in places:
+        if address.transport == "tls" and diameter.tls is None:
+            yield f"diameter.{place}", "needs diameter.tls: a certificate"
+        if address.transport == "sctp" and (problem := sctp_problem()):
+            yield f"diameter.{place}", problem
+    for index, peer in enumerate(diameter.peers):
+        if peer.origin_host is not None and not normal_identity(peer.origin_host):
+            yield f"diameter.peers[{index}].origin_host", f"expected a host name, not {peer.origin_host!r}"
+    for index, address in enumerate(diameter.listen):
+        if not is_ip_address(address.host):
+            yield f"diameter.listen[{index}]", f"expected an IP address, not {address.host!r}"
+    if diameter.source is not None and not is_ip_address(diameter.source):
+        yield "diameter.source", f"expected an IP address, not {diameter.source!r}"
+    if diameter.tls is not None:
+        try:
+            TlsContexts(diameter.tls.options())
+        except TlsSetupError as error:
+            yield "diameter.tls", str(error)
 
 
 def _check_tls(config: Config) -> Iterator[tuple[str, str]]:
@@ -178,6 +200,12 @@ def _warnings(config: Config) -> Iterator[Problem]:
         yield Problem("sip.answer_budget_ms", text)
     if config.diameter.peers and config.diameter.sh.budget_ms >= budget_ms:
         yield Problem("diameter.sh.budget_ms", f"leaves nothing of sip.answer_budget_ms ({budget_ms} ms)")
+    if config.diameter.listen and not any(peer.origin_host for peer in config.diameter.peers):
+        yield Problem("diameter.listen", "nobody may connect: no peer has an origin_host")
+    for index, peer in enumerate(config.diameter.peers):
+        if peer.address.transport == "tls" and peer.origin_host is None and is_ip_address(peer.address.host):
+            text = "is missing: the certificate would have to name the address, which it rarely does"
+            yield Problem(f"diameter.peers[{index}].origin_host", text)
     if config.sip.tls is not None and not config.sip.tls.verify_peer:
         yield Problem("sip.tls.verify_peer", "nobody's certificate is checked: for laboratories only")
     yield from _capacity_warnings(config.media, config.limits)

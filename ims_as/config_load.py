@@ -20,6 +20,7 @@ import cattrs
 import yaml
 from cattrs.gen import make_dict_structure_fn, make_mapping_structure_fn, override
 
+from diameter.connector import DEFAULT_PORTS
 from ims_as.config_check import check_config
 from ims_as.config_model import (
     Config,
@@ -39,7 +40,6 @@ MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SECRET_BYTES = 64 * 1024
 ENV_PREFIX = "IMS_AS__"
 
-_DIAMETER_TRANSPORTS = ("tcp", "tls", "sctp")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 
 Path_ = tuple[str | int, ...]
@@ -228,9 +228,9 @@ def _listen_address(value: object, _: object) -> ListenAddress:
 
 def _peer_address(value: object, _: object) -> PeerAddress:
     transport, colon, rest = _string(value).partition(":")
-    if not colon or transport not in _DIAMETER_TRANSPORTS:
+    if not colon or transport not in DEFAULT_PORTS:
         _refuse("tcp:, tls: or sctp:, then host:port", value)
-    return PeerAddress(transport, *_parse_host_port(rest, 3868))
+    return PeerAddress(transport, *_parse_host_port(rest, DEFAULT_PORTS[transport]))
 
 
 def _port_range(value: object, _: object) -> PortRange:

@@ -36,6 +36,7 @@ from ims_as.config_sip import (
 from ims_as.config_values import HostPort, PeerAddress, PortRange, Secret, bounds_of
 from ims_as.config_values import bounded as _bounded
 from ims_as.config_values import one_of as _one_of
+from ims_as.transport.tls import TlsOptions
 
 __all__ = [
     "ENGINE_TYPES",
@@ -52,6 +53,7 @@ __all__ = [
     "ConnectionsConfig",
     "DiameterConfig",
     "DiameterPeer",
+    "DiameterTlsConfig",
     "DnsConfig",
     "EngineConfig",
     "EngineReady",
@@ -130,7 +132,29 @@ class DiameterPeer:
     """One Diameter peer (HSS or agent)."""
 
     address: PeerAddress
-    """``tcp:``, ``tls:`` or ``sctp:`` then host and port."""
+    """``tcp:``, ``tls:`` or ``sctp:`` then host (name or address, IPv6 in []) and port; without a port 3868, over TLS
+    5658.  A name is looked up at each attempt to connect and all its addresses are tried."""
+    origin_host: str | None = None
+    """The Origin-Host that it must have; none: whatever it says.  Over TLS its certificate must name it; without
+    ``origin_host`` it must name the host in ``address``."""
+
+
+@attrs.frozen
+class DiameterTlsConfig:
+    """TLS for Diameter (RFC 6733 §13.1): 1.2 at least, both sides show a certificate."""
+
+    certificate: Path
+    """PEM file: our certificate, which must name ``origin_host``, then those of the authorities up to the root."""
+    key: Secret | None = None
+    """Its private key in PEM; none: it is in the file of the certificate."""
+    key_password: Secret | None = None
+    """Opens an encrypted key."""
+    ca: Path | None = None
+    """PEM file with the authorities that vouch for our peers; none: those of the system."""
+
+    def options(self) -> TlsOptions:
+        """The same for the Diameter node; a key in a file is read again at each reload."""
+        return TlsConfig(self.certificate, self.key, self.key_password, self.ca).options()
 
 
 @attrs.frozen
@@ -161,6 +185,13 @@ class DiameterConfig:
     """In order of preference; none: no Sh, every user gets the agent that ``routing`` names."""
     alarm_after_s: float = _bounded(5.0, 0, 3600)
     """Seconds for which a peer is down, or no Sh request is answered, before an alarm is raised (docs/alarms.md)."""
+    source: str | None = None
+    """IP address that we connect from; none: the system chooses."""
+    listen: tuple[PeerAddress, ...] = ()
+    """Addresses for peers that connect to us instead: ``tcp:``, ``tls:`` or ``sctp:``, IP address and port.  Only those
+    of ``peers`` whose ``origin_host`` is given are let in."""
+    tls: DiameterTlsConfig | None = None
+    """Certificates for ``tls:`` addresses; a reload reads the files again."""
     sh: ShConfig = ShConfig()
 
 

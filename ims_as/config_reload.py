@@ -31,7 +31,8 @@ RESTART_KEYS: Final = (
     "cdr",
     "log.format",
 )
-"""Keys, or sections of keys, that only a restart can change. Of ``sip.tls`` the files are read again at each reload."""
+"""Keys, or sections of keys, that only a restart can change. Of ``sip.tls`` and
+``diameter.tls`` the files are read again at each reload."""
 
 
 @attrs.frozen
@@ -101,7 +102,7 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
 
 def _is_same_file(old: Any, new: Any, path: str) -> bool:
     """A TLS key of the same file: it is read again whatever was in it."""
-    if not path.startswith("sip.tls.") or not (isinstance(old, Secret) and isinstance(new, Secret)):
+    if not path.startswith(("sip.tls.", "diameter.tls.")) or not (isinstance(old, Secret) and isinstance(new, Secret)):
         return False
     return (old.kind, old.name) == (new.kind, new.name) and old.kind == "file"
 

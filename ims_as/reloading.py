@@ -51,11 +51,13 @@ class Reloader:
         try:
             # in a thread: reading a long file takes longer than a call may wait
             new, warnings = await trio.to_thread.run_sync(self._source)
-            application.endpoint.reload_tls()
         except ConfigError as error:
             return ReloadOutcome("rejected", problems=tuple(map(str, error.problems)))
-        except TlsSetupError as error:
-            return ReloadOutcome("rejected", problems=(f"sip.tls: {error}",))
+        for name, renew in (("sip", application.endpoint.reload_tls), ("diameter", application.reload_diameter_tls)):
+            try:
+                renew()
+            except TlsSetupError as error:
+                return ReloadOutcome("rejected", problems=(f"{name}.tls: {error}",))
         change = merge_configs(application.config, new)
         apply_settings(application, change.config)
         name = "applied" if change.applied else "unchanged"

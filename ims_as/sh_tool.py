@@ -20,7 +20,7 @@ from diameter.dictionary.base import VENDOR_3GPP, DisconnectCause, ResultCode
 from diameter.dictionary.sh import FEATURE_NOTIF_EFF, DataReference, ShResultCode, SubsReqType
 from diameter.errors import LocalDiameterError, NoPeerError, RemoteDiameterError, RequestTimeoutError
 from diameter.message import Message, Result
-from diameter.node import DiameterNode, NodeConfig, PeerConfig
+from diameter.node import DiameterNode
 from diameter.sh.client import ShClient, ShProfile
 from diameter.sh.client import ShConfig as ClientConfig
 from diameter.sh.errors import ShAnswerError, ShError, ShRefusedError, ShUserUnknownError
@@ -33,7 +33,9 @@ from diameter.sh.messages import (
 )
 from diameter.sh.userdata import MAX_USER_DATA_BYTES, ShData, parse_sh_data_untrusted
 from ims_as.config import Config
+from ims_as.diameter_setup import build_tls, build_tool_config
 from ims_as.errors import ImsAsError
+from ims_as.transport.tls import TlsSetupError
 
 __all__ = [
     "EXIT_NO_PEER",
@@ -154,18 +156,12 @@ class _Session:
             raise ShToolError("no HSS: diameter.peers is empty", EXIT_NO_PEER)
         self.config = config
         self.wait_s = wait_s
-        peers = (each.address for each in diameter.peers)
         try:
-            self.node = DiameterNode(
-                NodeConfig(
-                    origin_host=origin_host,
-                    origin_realm=diameter.origin_realm,
-                    peers=tuple(PeerConfig(each.host, each.port, each.transport) for each in peers),
-                    wait_s=min(wait_s, DPR_WAIT_S),
-                ),
-                on_request=self._on_request,
+            tool = build_tool_config(
+                diameter, build_tls(diameter), origin_host=origin_host, wait_s=min(wait_s, DPR_WAIT_S)
             )
-        except LocalDiameterError as error:
+            self.node = DiameterNode(tool, on_request=self._on_request)
+        except (LocalDiameterError, TlsSetupError) as error:
             raise ShToolError(str(error), EXIT_NO_PEER) from error
         self.client = ShClient(
             self.node,
@@ -244,7 +240,7 @@ async def _with_session(
 
 
 def _why_closed(node: DiameterNode, wait_s: float) -> str:
-    peers = ", ".join(f"{row['peer']} ({row['state']})" for row in node.peer_states())
+    peers = ", ".join(f"{row['peer']} ({row['failure'] or row['state']})" for row in node.peer_states())
     counts = ", ".join(f"{name} {count}" for name, count in sorted(node.counters.items()))
     text = f"no HSS took the connection of {node.origin_host} within {wait_s:g} s: {peers}"
     return f"{text}; {counts}" if counts else text

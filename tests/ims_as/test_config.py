@@ -174,7 +174,11 @@ api: {listen: "x:99999"}
         ("media: {ports: 2000-2007, workers: 8}\nlimits: {calls: 1}", "media.ports: fewer than two ports"),
         ("media: {mode: remote}", "media.mode: remote workers are not supported"),
         ("sip: {listen: ['tls:127.0.0.1:5061']}", "sip.listen[0]: needs sip.tls"),
-        ("diameter: {peers: [{address: 'sctp:x:1'}]}", "diameter.peers[0].address: sctp: is not supported"),
+        ("diameter: {peers: [{address: 'tls:x:1'}]}", "diameter.peers[0].address: needs diameter.tls"),
+        ("diameter: {listen: ['tls:127.0.0.1']}", "diameter.listen[0]: needs diameter.tls"),
+        ("diameter: {listen: ['tcp:name']}", "diameter.listen[0]: expected an IP address, not 'name'"),
+        ("diameter: {source: name}", "diameter.source: expected an IP address, not 'name'"),
+        ("diameter: {peers: [{address: 'tcp:x', origin_host: 'a b'}]}", "diameter.peers[0].origin_host: expected a"),
         ("sip: {listen: []}", "sip.listen: there must be at least one"),
         ("sip: {listen: ['udp:127.0.0.1:1', 'udp:127.0.0.1:1']}", "sip.listen: an address is there twice"),
         ("sip: {listen: udp:127.0.0.1:1}", "sip.listen: expected a list"),
@@ -401,3 +405,41 @@ sip:
     assert "sip.tls: certificate" in problems(text, "sip.tls.key=null")[0]
     with pytest.raises(ConfigError):
         parse_config(text, overrides=["sip.tls={}"], environ={})
+
+
+def test_diameter_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("as", dns=["as.example.net"])
+    text = f"""
+diameter:
+  peers:
+    - {{address: "tls:hss.example.net"}}
+    - {{address: "tls:[2001:db8::1]:3869", origin_host: hss2.example.net}}
+  listen: ["tcp:[::1]", "tls:127.0.0.1"]
+  source: "2001:db8::2"
+  tls: {{certificate: {certificate}, key: {{file: {key}}}, ca: {authority.ca}}}
+"""
+    config, doubts = parse_config(text, environ={})
+    assert doubts == []
+    diameter = config.diameter
+    assert [str(peer.address) for peer in diameter.peers] == ["tls:hss.example.net:5658", "tls:[2001:db8::1]:3869"]
+    assert [str(address) for address in diameter.listen] == ["tcp:[::1]:3868", "tls:127.0.0.1:5658"]
+    assert diameter.tls is not None
+    options = diameter.tls.options()
+    assert (options.certificate, options.key_file, options.ca) == (certificate, key, authority.ca)
+    assert options.verify_peer
+    assert parse_config(render_config(config), environ={})[0] == config
+
+    assert "diameter.tls: certificate or key" in problems(text, f"diameter.tls.certificate={authority.ca}")[0]
+    by_address = '[{"address": "tls:127.0.0.1"}]'
+    found = warnings(text, f"diameter.peers={by_address}")
+    assert [line.split(":")[0] for line in found] == ["diameter.listen", "diameter.peers[0].origin_host"]
+
+
+def test_sctp_needs_a_kernel_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "diameter: {peers: [{address: 'sctp:hss.example.net'}]}"
+    told = "SCTP: the kernel of this machine has none"
+    monkeypatch.setattr("ims_as.config_check.sctp_problem", lambda: told)
+    assert problems(text) == [f"diameter.peers[0].address: {told} (line 1)"]
+    monkeypatch.setattr("ims_as.config_check.sctp_problem", lambda: None)
+    assert str(parse_config(text, environ={})[0].diameter.peers[0].address) == "sctp:hss.example.net:3868"
