@@ -112,7 +112,7 @@ class Application:
         self.node: DiameterNode | None = None
         self.sh: ShClient | None = None
         self._diameter_tls: TlsContexts | None = None
-        if config.diameter.peers:
+        if config.diameter.peers or config.diameter.listen:
             self.node, self.sh = self._build_diameter()
         self.alarming = Alarming(self.metrics, self.log)
         ports = config.media.ports

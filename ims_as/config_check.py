@@ -200,8 +200,9 @@ def _warnings(config: Config) -> Iterator[Problem]:
         yield Problem("sip.answer_budget_ms", text)
     if config.diameter.peers and config.diameter.sh.budget_ms >= budget_ms:
         yield Problem("diameter.sh.budget_ms", f"leaves nothing of sip.answer_budget_ms ({budget_ms} ms)")
-    if config.diameter.listen and not any(peer.origin_host for peer in config.diameter.peers):
-        yield Problem("diameter.listen", "nobody may connect: no peer has an origin_host")
+    known = [*config.diameter.accept_from, *(peer.origin_host for peer in config.diameter.peers if peer.origin_host)]
+    if config.diameter.listen and not known:
+        yield Problem("diameter.listen", "nobody may connect: neither accept_from nor an origin_host of a peer")
     for index, peer in enumerate(config.diameter.peers):
         if peer.address.transport == "tls" and peer.origin_host is None and is_ip_address(peer.address.host):
             text = "is missing: the certificate would have to name the address, which it rarely does"

@@ -182,14 +182,16 @@ class DiameterConfig:
     destination_realm: str = "ims.mnc001.mcc001.3gppnetwork.org"
     """Realm of the HSS."""
     peers: tuple[DiameterPeer, ...] = ()
-    """In order of preference; none: no Sh, every user gets the agent that ``routing`` names."""
+    """In order of preference; none, and nobody who may connect to us: no Sh, every user gets the agent that
+    ``routing`` names."""
     alarm_after_s: float = _bounded(5.0, 0, 3600)
     """Seconds for which a peer is down, or no Sh request is answered, before an alarm is raised (docs/alarms.md)."""
     source: str | None = None
     """IP address that we connect from; none: the system chooses."""
     listen: tuple[PeerAddress, ...] = ()
-    """Addresses for peers that connect to us instead: ``tcp:``, ``tls:`` or ``sctp:``, IP address and port.  Only those
-    of ``peers`` whose ``origin_host`` is given are let in."""
+    """Addresses for peers that connect to us: ``tcp:``, ``tls:`` or ``sctp:``, IP address and port."""
+    accept_from: tuple[str, ...] = ()
+    """Origin-Hosts that may do so besides those of ``peers``; ``.realm`` stands for all hosts of a realm."""
     tls: DiameterTlsConfig | None = None
     """Certificates for ``tls:`` addresses; a reload reads the files again."""
     sh: ShConfig = ShConfig()

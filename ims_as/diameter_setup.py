@@ -34,7 +34,7 @@ def build_node_config(config: DiameterConfig, tls: TlsContexts | None) -> NodeCo
         listen=listen,
         tls=tls,
         source_host=config.source,
-        accept_unknown=False,
+        accept_from=config.accept_from,
     )
 
 

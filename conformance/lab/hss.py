@@ -21,13 +21,15 @@ from conformance.lab.hss_sh import Notification, ShService
 from conformance.lab.quirks import BATCH_S, MORE_APPLICATIONS, Quirk, shape_user_data
 from conformance.lab.subscribers import IMS_STATE_AUTHENTICATION_PENDING, Subscriber
 from diameter.base_commands import CX_APPLICATION, SH_APPLICATION
+from diameter.dictionary.base import RELAY_APPLICATION_ID
 from diameter.dictionary.cx import CX, CX_APPLICATION_ID
 from diameter.dictionary.sh import SH, DataReference
 from diameter.errors import LocalDiameterError, NoPeerError, RequestTimeoutError
 from diameter.message import Message
-from diameter.node import DiameterNode, NodeConfig, WireTap
+from diameter.node import DiameterNode, Listen, NodeConfig, WireTap
 from diameter.sh.cache import next_sequence_number
 from diameter.sh.messages import PushNotificationRequest, UserIdentity
+from diameter.tls import ContextSource
 
 __all__ = ["LabHss", "RequestRecord", "Subscriber"]
 
@@ -79,6 +81,7 @@ class LabHss:
         on_wire: WireTap | None = None,
         watchdog_s: float = 30.0,
         quirks: Collection[Quirk] = (),
+        tls: ContextSource | None = None,
     ) -> None:
         self.quirks = frozenset(quirks)
         self._front: SegmentFront | None = None
@@ -89,7 +92,8 @@ class LabHss:
             NodeConfig(
                 origin_host=origin_host,
                 origin_realm=origin_realm,
-                listen=((host, 0 if self._front else port),),
+                listen=(Listen(host, 0 if self._front else port, "tcp" if tls is None else "tls"),),
+                tls=tls,
                 product_name="lab-hss",
                 applications=(*more, SH_APPLICATION, CX_APPLICATION),
                 wait_s=2.0,
@@ -238,7 +242,9 @@ class LabHss:
     async def _push(self, notification: Notification) -> None:
         subscription = notification.subscription
         is_connected = any(
-            peer["is_open"] and peer["origin_host"] == subscription.origin_host for peer in self.node.peer_states()
+            peer["is_open"]
+            and (peer["origin_host"] == subscription.origin_host or RELAY_APPLICATION_ID in peer["applications"])
+            for peer in self.node.peer_states()
         )
         if not is_connected:
             return
