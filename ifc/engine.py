@@ -8,52 +8,35 @@ Reading of what the specification leaves open (and where S-CSCFs differ, we foll
 * RegistrationType narrows Method REGISTER and nothing else;
 * a SIPHeader trigger holds when one instance of one header does; without Content its presence is enough;
 * ProfilePartIndicator is compared with the registration state, or with what the session case says of it; where neither
-  tells, the criterion is not excluded.
+  tells, the criterion is not excluded;
+* a request on which the patterns would have to do more than `ifc.reading.MAX_STEPS` of work meets none of the criteria
+  that are not decided by then: it goes on to ordinary routing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import Any
+from collections.abc import Sequence
 
-import attrs
+from ifc.model import InitialFilterCriteria, ServicePointTrigger, TriggerPoint
+from ifc.plan import CriteriaPlan, Match, Witness, applies_to_profile_part, is_register_trigger
+from ifc.reading import Reading, RequestTooDear, compile_condition, evidence_text
+from ifc.view import RequestView
 
-from ifc.explain import explain_witness
-from ifc.model import (
-    InitialFilterCriteria,
-    MethodCondition,
-    ProfilePart,
-    RequestUriCondition,
-    ServicePointTrigger,
-    SessionCase,
-    SessionCaseCondition,
-    SessionDescriptionCondition,
-    SipHeaderCondition,
-    TriggerPoint,
-)
-from ifc.view import RequestView, request_uri_target
+__all__ = [
+    "CriteriaPlan",
+    "Match",
+    "Witness",
+    "applies_to_profile_part",
+    "evaluate",
+    "find_evidence",
+    "find_witnesses",
+]
 
-__all__ = ["Match", "Witness", "applies_to_profile_part", "evaluate", "find_evidence", "find_witnesses"]
+MAX_PLANS = 256
+"""Lists of criteria that are kept ready; whoever serves more users keeps the `CriteriaPlan` with each user."""
 
-Witness = tuple[int, ServicePointTrigger, str]
-"""(group, trigger that held, what in the request made it hold: empty for a negation)."""
-
-
-@attrs.frozen
-class Match:
-    """A criterion that the request meets, and why."""
-
-    criterion: InitialFilterCriteria
-    witnesses: tuple[Witness, ...]
-    """One trigger of each group (CNF) or all of the group that held (DNF); empty without a trigger point."""
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """As text, one line per witness, for traces and reports."""
-        if not self.witnesses:
-            return ("no trigger point: matches every initial request",)
-        return tuple(explain_witness(*witness) for witness in self.witnesses)
+_plans: dict[tuple[int, ...], CriteriaPlan] = {}
+"""By the identities of the criteria, which the plan keeps alive: the same criteria are the same plan."""
 
 
 def evaluate(
@@ -67,29 +50,13 @@ def evaluate(
     Args:
         registered: the served user's registration state where it is known.
     """
-    matches = []
-    for criterion in sorted(criteria, key=_priority):
-        if criterion.profile_part is not None and not applies_to_profile_part(
-            criterion.profile_part, view.session_case, registered
-        ):
-            continue
-        trigger_point = criterion.trigger_point
-        witnesses = () if trigger_point is None else find_witnesses(trigger_point, view)
-        if witnesses is not None:
-            matches.append(Match(criterion, witnesses))
-    return tuple(matches)
-
-
-_priority = attrgetter("priority")
-
-
-def applies_to_profile_part(part: ProfilePart, session_case: SessionCase | None, registered: bool | None) -> bool:
-    """Whether a criterion of this part of the profile counts for a user in this state."""
-    if registered is None:
-        if session_case is None or session_case is SessionCase.ORIGINATING_CDIV:
-            return True
-        registered = session_case in (SessionCase.ORIGINATING_REGISTERED, SessionCase.TERMINATING_REGISTERED)
-    return registered is (part is ProfilePart.REGISTERED)
+    key = tuple(map(id, criteria))
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) >= MAX_PLANS:
+            _plans.clear()
+        plan = _plans[key] = CriteriaPlan(criteria)
+    return plan.evaluate(view, registered=registered)
 
 
 def find_witnesses(trigger_point: TriggerPoint, view: RequestView) -> tuple[Witness, ...] | None:
@@ -120,64 +87,13 @@ def find_witnesses(trigger_point: TriggerPoint, view: RequestView) -> tuple[Witn
 def find_evidence(trigger: ServicePointTrigger, view: RequestView) -> str | None:
     """What in the request makes the trigger hold (empty text for a negation), or None when it does not hold."""
     condition = trigger.condition
-    evidence = _FINDERS[type(condition)](condition, view)
+    try:
+        found = compile_condition(condition)(Reading(view))
+    except RequestTooDear:
+        return None
     types = trigger.registration_types
-    if types and evidence is not None and _is_register(condition) and view.registration_type not in types:
-        evidence = None
+    if types and found is not None and is_register_trigger(condition) and view.registration_type not in types:
+        found = None
     if trigger.negated:
-        return "" if evidence is None else None
-    return evidence
-
-
-def _is_register(condition: object) -> bool:
-    return isinstance(condition, MethodCondition) and condition.method == "REGISTER"
-
-
-def _find_method(condition: MethodCondition, view: RequestView) -> str | None:
-    return condition.method if condition.method == view.method else None
-
-
-def _find_session_case(condition: SessionCaseCondition, view: RequestView) -> str | None:
-    return condition.session_case.name if condition.session_case is view.session_case else None
-
-
-def _find_request_uri(condition: RequestUriCondition, view: RequestView) -> str | None:
-    target = request_uri_target(view.request_uri)
-    return target if condition.pattern.matches(target) else None
-
-
-def _find_header(condition: SipHeaderCondition, view: RequestView) -> str | None:
-    content = condition.content
-    literal = condition.header.literal
-    if literal is not None:
-        return _find_value(literal, view.header_values(literal), content)
-    for name, values in view.headers():
-        if condition.header.matches(name):
-            evidence = _find_value(name, values, content)
-            if evidence is not None:
-                return evidence
-    return None
-
-
-def _find_value(name: str, values: Sequence[str], content: Any) -> str | None:
-    for value in values:
-        if content is None or content.matches(value):
-            return f"{name}: {value}"
-    return None
-
-
-def _find_sdp(condition: SessionDescriptionCondition, view: RequestView) -> str | None:
-    content = condition.content
-    for letter, value in view.sdp_lines():
-        if condition.line.matches(letter) and (content is None or content.matches(value)):
-            return f"{letter}={value}"
-    return None
-
-
-_FINDERS: dict[type, Callable[[Any, RequestView], str | None]] = {
-    MethodCondition: _find_method,
-    SessionCaseCondition: _find_session_case,
-    RequestUriCondition: _find_request_uri,
-    SipHeaderCondition: _find_header,
-    SessionDescriptionCondition: _find_sdp,
-}
+        return "" if found is None else None
+    return None if found is None else evidence_text(found)

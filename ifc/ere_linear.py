@@ -67,6 +67,20 @@ class LinearMatcher:
                 return True
         return bool(self._through_anchors((self._union(active) | first) & self._end_mask, self._end_mask) & last)
 
+    def can_match(self, alphabet: CharSet) -> bool:
+        """Whether there is a text of these characters alone, the empty one too, in which the pattern matches."""
+        if self._nullable:
+            return True
+        sets = enumerate(self._sets)
+        allowed = sum(1 << bit for bit, each in sets if isinstance(each, CharSet) and each.meets(alphabet))
+        at_start = self._through_anchors(self._first & self._start_mask, self._start_mask)
+        reached = (self._first | self._union(at_start)) & allowed
+        while (wider := reached | (self._union(reached) & allowed)) != reached:
+            reached = wider
+        before_end = self._first | self._union(at_start) | self._union(reached)
+        at_end = self._through_anchors(before_end & self._end_mask, self._end_mask)
+        return bool((at_start | reached | at_end) & self._last)
+
     def _through_anchors(self, active: int, mask: int) -> int:
         """``^^`` holds at one place: what follows an anchor by an anchor of the same kind is reached at once."""
         reached = active

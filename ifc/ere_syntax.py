@@ -79,6 +79,22 @@ class CharSet:
         code = ord(char)
         return any(low <= code <= high for low, high in self.ranges) is not self.negated
 
+    def plain_ranges(self) -> tuple[tuple[int, int], ...]:
+        """What it contains, without negation; merged and ascending."""
+        if not self.negated:
+            return self.ranges
+        gaps, begin = [], 0
+        for low, high in self.ranges:
+            if begin < low:
+                gaps.append((begin, low - 1))
+            begin = high + 1
+        return (*gaps, (begin, LAST_CHAR)) if begin <= LAST_CHAR else tuple(gaps)
+
+    def meets(self, other: CharSet) -> bool:
+        """Whether some character is in both."""
+        theirs = other.plain_ranges()
+        return any(low <= end and begin <= high for low, high in self.plain_ranges() for begin, end in theirs)
+
     @property
     def literal(self) -> str | None:
         """The character, when it can only be one."""

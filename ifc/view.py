@@ -26,6 +26,9 @@ class RequestView(Protocol):
         """Values of the header with this full name in lower case, one per element of a comma-separated list, white
         space normalised; empty when the header is absent, ``("",)`` when it is there without value."""
 
+    def header_names(self) -> tuple[str, ...]:
+        """Full names of the headers that are there, each once; `header_values` finds them in lower case."""
+
     def headers(self) -> Iterable[tuple[str, Sequence[str]]]:
         """(full name, values as above), each name once."""
 
@@ -42,7 +45,7 @@ class RequestView(Protocol):
 
 @attrs.frozen
 class PlainRequestView:
-    """A request given by its parts, for tools and tests."""
+    """A request given by its parts, for tools and tests; they must not change while the view is in use."""
 
     method: str
     request_uri: str
@@ -51,15 +54,30 @@ class PlainRequestView:
     """Name as spelled → values."""
     sdp: Sequence[tuple[str, str]] = ()
     registration_type: RegistrationType | None = None
+    _names: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    _values: dict[str, Sequence[str]] = attrs.field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        values: dict[str, Sequence[str]] = {}
+        names: list[str] = []
+        for name, each in self.header_map.items():
+            key = name.lower()
+            if key in values:
+                values[key] = (*values[key], *each)
+            else:
+                values[key] = each
+                names.append(name)
+        object.__setattr__(self, "_names", tuple(names))
+        object.__setattr__(self, "_values", values)
 
     def header_values(self, name_lower: str) -> Sequence[str]:
-        for name, values in self.header_map.items():
-            if name.lower() == name_lower:
-                return values
-        return ()
+        return self._values.get(name_lower, ())
+
+    def header_names(self) -> tuple[str, ...]:
+        return self._names
 
     def headers(self) -> Iterable[tuple[str, Sequence[str]]]:
-        return self.header_map.items()
+        return ((name, self._values[name.lower()]) for name in self._names)
 
     def sdp_lines(self) -> Sequence[tuple[str, str]]:
         return self.sdp

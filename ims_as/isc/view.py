@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from ifc.model import RegistrationType, SessionCase
 from ims_as.sip.body import read_parts_untrusted
 from ims_as.sip.grammar import split_list
-from ims_as.sip.headers import header_key
 from ims_as.sip.message import Request
 
 __all__ = ["SipRequestView"]
@@ -51,14 +50,18 @@ class SipRequestView:
         """Values one by one; ``("",)`` for a header without value, empty for an absent one."""
         values = self._values.get(name_lower)
         if values is None:
-            values = self._values[name_lower] = tuple(self._read(name_lower))
+            values = self._values[name_lower] = self._read(name_lower)
         return values
+
+    def header_names(self) -> tuple[str, ...]:
+        """Full names in lower case, each once."""
+        if self._names is None:
+            self._names = tuple(self._request.headers.indexed())
+        return self._names
 
     def headers(self) -> Iterable[tuple[str, Sequence[str]]]:
         """(full name in lower case, values), each name once."""
-        if self._names is None:
-            self._names = tuple(dict.fromkeys(header_key(name) for name, _ in self._request.headers.items()))
-        return ((name, self.header_values(name)) for name in self._names)
+        return ((name, self.header_values(name)) for name in self.header_names())
 
     def sdp_lines(self) -> Sequence[tuple[str, str]]:
         """(type letter, value) of each line of the application/sdp body or body part."""
@@ -66,11 +69,15 @@ class SipRequestView:
             self._sdp = tuple(self._read_sdp())
         return self._sdp
 
-    def _read(self, name: str) -> Iterable[str]:
-        for line in self._request.headers.get_all(name):
-            parts = [line] if name in _NOT_LISTS or "," not in line else split_list(line) or [""]
-            for part in parts:
-                yield " ".join(part.split())
+    def _read(self, name: str) -> tuple[str, ...]:
+        lines = self._request.headers.indexed().get(name, ())
+        values: list[str] = []
+        for line in (lines,) if isinstance(lines, str) else lines:
+            parts = [line] if "," not in line or name in _NOT_LISTS else split_list(line) or [""]
+            if not line.isprintable() or "  " in line or line[:1] == " " or line[-1:] == " ":
+                parts = [" ".join(part.split()) for part in parts]
+            values += parts
+        return tuple(values)
 
     def _read_sdp(self) -> Iterable[tuple[str, str]]:
         for part in read_parts_untrusted(self._request):

@@ -27,19 +27,42 @@ from ifc.view import PlainRequestView
 
 METHODS = st.sampled_from(["INVITE", "MESSAGE", "REGISTER"])
 NAMES = ["Priority", "P-Asserted-Identity", "Subject"]
-VALUES = st.sampled_from(["", "a", "b", "ab", "psap-callback"])
-PATTERNS = st.sampled_from(["a", "^b$", ".*", "^psap", "(a|b){2}", "x"]).map(Ere)
+VALUES = st.sampled_from(["", "a", "b", "ab", "bb a", "psap-callback"])
+PATTERN_TEXTS = [
+    "a",
+    "^b$",
+    ".*",
+    "^psap",
+    "(a|b){2}",
+    "x",
+    "^.*$",
+    "",
+    "^a?b+",
+    "b$",
+    "[^b]",
+    "b.*a",
+    "^[a-b]+$",
+    "^$",
+]
+PATTERNS = st.sampled_from(PATTERN_TEXTS).map(Ere)
 
 CONDITIONS = st.one_of(
-    st.builds(RequestUriCondition, st.sampled_from(["example", "^\\+1", "net$"]).map(Ere)),
+    st.builds(
+        RequestUriCondition,
+        st.sampled_from(["example", "^\\+1", "net$", "bob", "^service:sos", "^example.net$", "5060"]).map(Ere),
+    ),
     st.builds(MethodCondition, METHODS),
     st.builds(
         SipHeaderCondition,
-        st.sampled_from(["^Priority$", "^p-", "Subject", "ity"]).map(lambda text: Ere(text, ignore_case=True)),
+        st.sampled_from(["^Priority$", "^p-", "Subject", "ity", "^.*$", "P(ri|-A).*y$", "^subject$", "^X-No$"]).map(
+            lambda text: Ere(text, ignore_case=True)
+        ),
         st.none() | PATTERNS,
     ),
     st.builds(SessionCaseCondition, st.sampled_from(SessionCase)),
-    st.builds(SessionDescriptionCondition, st.sampled_from(["m", "^a$"]).map(Ere), st.none() | PATTERNS),
+    st.builds(
+        SessionDescriptionCondition, st.sampled_from(["m", "^a$", "[va]", ".*", "^m$"]).map(Ere), st.none() | PATTERNS
+    ),
 )
 TRIGGERS = st.builds(
     ServicePointTrigger,
@@ -94,10 +117,18 @@ SUBSCRIPTIONS = st.builds(
 VIEWS = st.builds(
     PlainRequestView,
     method=METHODS,
-    request_uri=st.sampled_from(["sip:bob@example.net", "tel:+15550100", "urn:service:sos"]),
+    request_uri=st.sampled_from(
+        [
+            "sip:bob@example.net",
+            "sips:b;x?y@example.net:5060;user=phone?a=b",
+            "sip:example.net",
+            "tel:+15550100",
+            "urn:service:sos",
+        ]
+    ),
     session_case=st.none() | st.sampled_from(SessionCase),
-    header_map=st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, min_size=1, max_size=3), max_size=3),
-    sdp=st.lists(st.tuples(st.sampled_from("vma"), VALUES), max_size=3),
+    header_map=st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, min_size=1, max_size=4), max_size=3),
+    sdp=st.lists(st.tuples(st.sampled_from("vma"), VALUES), max_size=5),
     registration_type=st.none() | st.sampled_from(RegistrationType),
 )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import time
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ifc.ere import MAX_RE_TEXT_CHARS, MAX_TEXT_CHARS, Ere, translate_ere
+from ifc.ere import MAX_TEXT_CHARS, Ere, translate_ere
+from ifc.ere_syntax import CharSet
 from ifc.errors import EreError
 from tests.ifc.strategies import ERE_TEXTS
 
@@ -81,7 +83,7 @@ def test_text_cap() -> None:
 def test_no_pattern_holds_the_process(pattern: str) -> None:
     compiled = Ere(pattern)
     started = time.process_time()
-    for size in (40, MAX_RE_TEXT_CHARS, MAX_TEXT_CHARS):
+    for size in (40, MAX_TEXT_CHARS):
         compiled.matches("a" * size)
     # the slowest takes some 10 ms; backtracking would take minutes to ages
     assert time.process_time() - started < 2
@@ -92,6 +94,50 @@ def test_no_pattern_holds_the_process(pattern: str) -> None:
 def test_every_way_gives_the_same(pattern: str, text: str) -> None:
     expected = re.search(translate_ere(pattern), text, re.DOTALL) is not None
     assert Ere(pattern).matches(text) is expected
+
+
+@settings(max_examples=400, deadline=None)
+@given(ERE_TEXTS, st.lists(st.text("ab0.", max_size=6), min_size=1, max_size=4), st.booleans())
+def test_one_of_several_texts(pattern: str, texts: list[str], ignore_case: bool) -> None:
+    """Joined by line feeds or one by one, the same is found: no match goes over a line's end."""
+    for each in (pattern, f"^({pattern})$", f"[[:space:]]|{pattern}$"):
+        compiled = Ere(each, ignore_case=ignore_case)
+        if any(not text and "$" in pattern for text in texts):
+            continue  # both anchors in one place, see test_ere_linear
+        expected = any(map(compiled.matches, texts))
+        assert (compiled.lines().search("\n".join(["", *texts])) is not None) is expected, each
+
+
+@pytest.mark.parametrize(
+    ("pattern", "alphabet", "possible"),
+    [
+        ("abc", "abc", True),
+        ("abc", "ab", False),
+        ("^a*$", "b", True),
+        ("a^b", "ab", False),
+        ("a$b", "ab", False),
+        ("^^a$$", "a", True),
+        ("(^|,)a", "a", True),
+        ("b|a^", "a", False),
+        ("[^a]", "a", False),
+        ("[^a]", "ab", True),
+        ("(x|a$)b?$", "ab", True),
+        ("a{2}@", "a", False),
+        ("", "a", True),
+    ],
+)
+def test_whether_any_text_can_match(pattern: str, alphabet: str, possible: bool) -> None:
+    assert Ere(pattern).can_match(CharSet(tuple((ord(char), ord(char)) for char in alphabet))) is possible
+
+
+@settings(max_examples=300, deadline=None)
+@given(ERE_TEXTS)
+def test_what_cannot_match_never_does(pattern: str) -> None:
+    """Tried on all texts of one to four characters; the patterns are small enough for these to tell."""
+    texts = ["".join(each) for size in range(1, 5) for each in itertools.product("ab", repeat=size)]
+    compiled = Ere(pattern)
+    if any(map(compiled.matches, texts)):
+        assert compiled.can_match(CharSet(((ord("a"), ord("b")),)))
 
 
 @settings(max_examples=300, deadline=None)
