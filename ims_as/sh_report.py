@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
 from lxml import etree
 
 from diameter.sh.client import ShProfile
 from diameter.sh.userdata import ShData
 from ifc.explain import describe_trigger_point
 from ifc.parser import IfcError, parse_criteria_untrusted
+from ims_as.call.profile_document import SettingChange, compare_profiles, flatten, show, unknown_elements
+from ims_as.call.service_settings import DOCUMENT, parse_service_settings_untrusted
 
-__all__ = ["describe_profile", "describe_push", "profile_lines", "push_lines"]
+__all__ = ["change_lines", "describe_changes", "describe_profile", "describe_push", "profile_lines", "push_lines"]
 
 USER_STATES = ("NOT_REGISTERED", "REGISTERED", "REGISTERED_UNREG_SERVICES", "AUTHENTICATION_PENDING")
 """IMSUserState of TS 29.328 Annex D."""
 
 LABEL_CHARS = 12
+SETTING_CHARS = 23
 
 
 def describe_profile(profile: ShProfile, service_indication: str) -> dict[str, Any]:
@@ -31,13 +35,19 @@ def describe_profile(profile: ShProfile, service_indication: str) -> dict[str, A
         "service_indication": service_indication,
         "sequence": profile.sequence,
         "service_data": _text(profile.service_data),
+        **_settings(profile.service_data),
         "criteria": criteria,
         "problems": problems,
     }
 
 
-def describe_push(data: ShData) -> dict[str, Any]:
-    """What a notification says; only what is in it."""
+def describe_push(data: ShData, service_indication: str = "", before: bytes | None = None) -> dict[str, Any]:
+    """What a notification says; only what is in it.
+
+    Args:
+        service_indication: of the item that is compared with what it was.
+        before: that item, None where there was none.
+    """
     told: dict[str, Any] = {}
     if data.repository:
         told["repository"] = [
@@ -45,9 +55,15 @@ def describe_push(data: ShData) -> dict[str, Any]:
                 "service_indication": _text(item.service_indication),
                 "sequence": item.sequence_number,
                 "service_data": _text(item.service_data),
+                **_settings(item.service_data),
             }
             for item in data.repository
         ]
+        for item, shown in zip(data.repository, told["repository"], strict=True):
+            if item.service_indication == service_indication.encode():
+                changes = describe_changes(before, item.service_data)
+                if changes is not None:
+                    shown["changes"] = changes
     if data.user_state is not None:
         told["user_state"] = _state(data.user_state)
     if data.scscf_name is not None:
@@ -66,7 +82,7 @@ def profile_lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield _line("also", ", ".join(told["aliases"]))
     yield _line("state", told["user_state"] or "not told")
     yield _line("S-CSCF", _scscf(told["scscf_name"]))
-    yield from _repository_lines(told["service_indication"], told["sequence"], told["service_data"])
+    yield from _repository_lines(told["service_indication"], told["sequence"], told)
     yield from _criteria_lines(told["criteria"], told["problems"])
 
 
@@ -74,7 +90,7 @@ def push_lines(told: Mapping[str, Any]) -> Iterator[str]:
     """The values of `describe_push` for people."""
     for item in told.get("repository", ()):
         sequence = None if item["service_data"] is None else item["sequence"]
-        yield from _repository_lines(item["service_indication"], sequence, item["service_data"])
+        yield from _repository_lines(item["service_indication"], sequence, item)
     if "user_state" in told:
         yield _line("state", told["user_state"])
     if "scscf_name" in told:
@@ -135,11 +151,56 @@ def _criteria(ifcs: bytes | None) -> tuple[list[dict[str, Any]] | None, list[str
     return criteria, [str(problem) for problem in parsed.problems]
 
 
-def _repository_lines(service_indication: str, sequence: int | None, service_data: str | None) -> Iterator[str]:
+def _settings(service_data: bytes | None) -> dict[str, Any]:
+    """The settings of a profile as the server reads them; nothing for data that is not one."""
+    if service_data is None:
+        return {}
+    try:
+        settings = parse_service_settings_untrusted(service_data)
+        unknown = unknown_elements(service_data)
+    except ValueError:
+        return {}
+    if any(problem.element == DOCUMENT for problem in settings.problems):
+        return {}
+    return {
+        "settings": {name: value for name, value in flatten(settings).items() if value is not None},
+        "setting_problems": [str(problem) for problem in settings.problems],
+        "unknown_elements": unknown,
+    }
+
+
+def _repository_lines(service_indication: str, sequence: int | None, told: Mapping[str, Any]) -> Iterator[str]:
+    service_data = told["service_data"]
     where = f"{service_indication}, " + ("no data" if service_data is None else f"sequence number {sequence}")
     yield _line("repository", where)
-    for line in _pretty(service_data).splitlines():
-        yield f"{'':<{LABEL_CHARS}} {_printable(line)}"
+    if "changes" in told:
+        yield from change_lines(told["changes"])
+        return
+    if "settings" not in told:
+        for line in _pretty(service_data).splitlines():
+            yield _line("", line)
+        return
+    for name, value in told["settings"].items():
+        yield _line("", f"{name:<{SETTING_CHARS}} {show(value)}")
+    for problem in told["setting_problems"]:
+        yield _line("not used", problem)
+    if told["unknown_elements"]:
+        yield _line("unknown", ", ".join(told["unknown_elements"]))
+
+
+def describe_changes(before: bytes | None, after: bytes | None) -> list[dict[str, Any]] | None:
+    """The settings that differ, as plain values; None where one of the two is not a profile."""
+    if any(xml is not None and not _settings(xml) for xml in (before, after)):
+        return None
+    return [attrs.asdict(change) for change in compare_profiles(before, after)]
+
+
+def change_lines(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The values of `describe_changes` for people."""
+    for change in changes:
+        yield _line("", str(SettingChange(**change)))
+    if not changes:
+        yield _line("", "no setting differs")
 
 
 def _pretty(xml: str | None) -> str:

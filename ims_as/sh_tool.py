@@ -44,6 +44,7 @@ __all__ = [
     "ShToolError",
     "Subscription",
     "Update",
+    "change_service_data",
     "check_service_data",
     "describe_result",
     "get_profile",
@@ -100,10 +101,12 @@ class ServiceDataError(ImsAsError):
 
 @attrs.frozen
 class Update:
-    """Sequence numbers of our repository item; None: there was, or is, none."""
+    """Sequence numbers of our repository item, and the item; None: there was, or is, none."""
 
     before: int | None
     after: int | None
+    data_before: bytes | None = attrs.field(default=None, eq=False)
+    data_after: bytes | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -219,6 +222,7 @@ async def _with_session(
     session = _Session(config, origin_host, wait_s)
     outcome: list[T] = []
     failure: ShToolError | None = None
+    unusable: ImsAsError | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(session.node.run)
         try:
@@ -231,11 +235,15 @@ async def _with_session(
             failure = error
         except (ShError, NoPeerError, RequestTimeoutError) as error:
             failure = _failure(error)
+        except ImsAsError as error:  # the action itself: a change that cannot be made
+            unusable = error
         with trio.move_on_after(DPR_WAIT_S):
             await session.node.disconnect(DisconnectCause.DO_NOT_WANT_TO_TALK_TO_YOU)
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    if unusable is not None:
+        raise unusable
     return outcome[0]
 
 
@@ -297,7 +305,36 @@ async def put_service_data(
 
     async def act(session: _Session) -> Update:
         before = await session.client.fetch(impu)
-        return Update(before.sequence, await session.client.update_repository(impu, service_data))
+        after = await session.client.update_repository(impu, service_data)
+        return Update(before.sequence, after, before.service_data, service_data)
+
+    return await _with_session(config, origin_host_of(config, origin_host), wait_s, act)
+
+
+async def change_service_data(
+    config: Config,
+    impu: str,
+    change: Callable[[bytes | None], bytes | None],
+    *,
+    origin_host: str | None = None,
+    wait_s: float = DEFAULT_WAIT_S,
+) -> Update:
+    """Makes new service data out of what is stored (None: nothing); what stays the same is not written.
+
+    Raises:
+        ServiceDataError: what `change` gives is not one XML element; nothing was sent.
+        ShToolError: as `get_profile`.
+    """
+
+    async def act(session: _Session) -> Update:
+        before = await session.client.fetch(impu)
+        wanted = change(before.service_data)
+        if wanted == before.service_data:
+            return Update(before.sequence, before.sequence, before.service_data, wanted)
+        if wanted is not None:
+            check_service_data(wanted)
+        after = await session.client.update_repository(impu, wanted)
+        return Update(before.sequence, after, before.service_data, wanted)
 
     return await _with_session(config, origin_host_of(config, origin_host), wait_s, act)
 
