@@ -105,10 +105,14 @@ class PendingTable(Generic[W]):
     def match(self, answer: Message, connection: Hashable) -> PendingRequest[W] | None:
         """Takes out the row that the answer belongs to; None for an answer that nobody waits for.
 
-        An answer from another connection than the request went to, or to another command, is not a match.
+        An answer from another connection than the request went to, to another command, or with another end-to-end
+        id is not a match: whoever mixes up answers would give one user the profile of another.
         """
         row = self._rows.get(answer.hop_by_hop)
-        if row is None or row.connection != connection or row.message.code != answer.code:
+        if row is None or row.connection != connection:
+            return None
+        asked = row.message
+        if asked.code != answer.code or asked.end_to_end != answer.end_to_end:
             return None
         del self._rows[answer.hop_by_hop]
         row.answer = answer

@@ -129,7 +129,7 @@ def test_answers_that_come_after_our_goodbye_are_taken() -> None:
         nursery.start_soon(ask, client, found)
         await until(lambda: client.n_pending == 1)
         await client.disconnect(DisconnectCause.REBOOTING)
-        assert len(found) == 1
+        await until(lambda: len(found) == 1)
         assert client.peer_states()[0]["state"] == "Closed"
 
     run_trio(scenario)
