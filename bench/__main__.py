@@ -1,7 +1,8 @@
 """``make bench``: the tables of the numbers that matter, kept under bench/results/ with machine and date.
 
 Each ratio is against something measured in the same run: the C floor (receives and sends the same packets and frames,
-woken by epoll, G.711 by table) for media, Sippy and SIPp's own UAS for signalling.  Nothing here fails on time.
+woken by epoll, G.711 by table) for media, Sippy and SIPp's own UAS for signalling, python-diameter for
+Diameter.  Nothing here fails on time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import calls, media_direct, overload, signalling
+from bench import calls, diameter, media_direct, overload, signalling
 
 PERCENTILES = ("p50", "p99", "p999", "max")
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -89,6 +90,7 @@ def run(options: argparse.Namespace) -> str:
     )
     _overload(say, 0.9 * busy["calls_per_cpu_s"], options.overload)
     _signalling(say, options.seconds)
+    _diameter(say, options.seconds)
     return "\n\n".join(parts) + "\n"
 
 
@@ -126,6 +128,27 @@ def _signalling(say: Callable[[str, str], None], seconds: float) -> None:
         ["held dialog of SIPp (PSS of 10,000)", f"{held['kib_per_dialog']} KiB"],
     ]
     say("Inside the stack", table(["what", "each"], rows))
+
+
+def _diameter(say: Callable[[str, str], None], seconds: float) -> None:
+    """Our client and python-diameter's against the same server."""
+    head = ["client", "requests", "per CPU-second", "× python-diameter"]
+    for title, rows in (
+        ("UDR/UDA over Diameter", diameter.requests(8000)),
+        ("PNR/PNA over Diameter", diameter.pushes(8000)),
+    ):
+        cells = [[row["what"], str(row["count"]), str(row["per_cpu_s"])] for row in rows]
+        ratios = [f"**{row['times_python_diameter']}**" for row in rows]
+        say(title, table(head, [[*cell, ratio] for cell, ratio in zip(cells, ratios, strict=True)]))
+    timed = diameter.latency(1000, seconds)
+    say(
+        "A UDR through a healthy peer, 1,000/s",
+        table(["requests", "p50 ms", "p99 ms", "max ms"], [[str(timed["count"]), *_ms(timed)]]),
+    )
+
+
+def _ms(times: dict[str, float]) -> list[str]:
+    return [f"{times[name]:.2f}" for name in ("p50", "p99", "max")]
 
 
 def _overload(say: Callable[[str, str], None], guess: float, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Builds the C programs of the benchmarks beside their sources, with the plain compiler."""
+"""What the benchmarks run besides us: C programs, built beside their sources, and Python ones in .venv-peers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-__all__ = ["NoCompilerError", "build_programs"]
+__all__ = ["NoCompilerError", "build_programs", "peers_python"]
 
-PROGRAMS = ("loadgen", "floor", "sipload")
+PROGRAMS = ("loadgen", "floor", "sipload", "diameterd")
 
 
 class NoCompilerError(Exception):
@@ -33,6 +33,13 @@ def build_programs() -> Path:
             source, target = here / f"{program}.c", here / program
             subprocess.run([compiler, "-O3", "-march=native", "-w", "-o", target, source, "-lm"], check=True)
     return here
+
+
+def peers_python() -> str:
+    """The interpreter of .venv-peers, made where it is missing; what runs in it has import names like ours."""
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run(["make", "-s", "peers"], cwd=root, check=True, stderr=subprocess.DEVNULL)
+    return str(root / ".venv-peers" / "bin" / "python")
 
 
 def _is_stale(program: Path, source: Path) -> bool:
