@@ -24,7 +24,9 @@ $(PEERS)/.installed: tools/peers-requirements.txt
 # programs that the tests and benchmarks start: installed when root, listed when not
 system:
 	@sh tools/system-packages sip-tester:sipp openssl:openssl baresip-core:baresip tshark:tshark \
-		kamailio:kamailio kamailio-ims-modules:kamailio kamailio-presence-modules:kamailio
+		kamailio:kamailio kamailio-ims-modules:kamailio kamailio-presence-modules:kamailio \
+		libopencore-amrnb0:libopencore-amrnb.so.0 libopencore-amrwb0:libopencore-amrwb.so.0 \
+		libvo-amrwbenc0:libvo-amrwbenc.so.0
 
 demo: setup
 	$(BIN)/ims-as demo --report demo-report

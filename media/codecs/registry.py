@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from media.codecs.amr import amr, amr_wb
 from media.codecs.base import Codec, CodecError
 from media.codecs.l16 import L16_RATES_HZ, l16
 
 __all__ = ["available", "find_codec", "missing"]
 
 _MAKERS: tuple[tuple[str, Callable[[], Codec]], ...] = (
+    ("AMR-WB/16000", amr_wb),
+    ("AMR/8000", amr),
     *((f"L16/{rate}", lambda rate=rate: l16(rate)) for rate in L16_RATES_HZ),
 )
 """Name as in rtpmap, and what makes the codec or raises CodecError."""
