@@ -26,6 +26,8 @@ class ShConfig:
         negative_cache_s: how long an unknown user is not asked for again.
         background_s: deadline of SNR, PUR and patient pulls.
         max_users: profiles in the cache.
+        strict: Sh-Data that deviates from the schema is an error, and no profile; False takes what can be read.
+        ask_aliases: ask for the alias group as well (data reference 10), so that one profile serves all of it.
     """
 
     destination_realm: str
@@ -38,11 +40,33 @@ class ShConfig:
     negative_cache_s: float = 60.0
     background_s: float = 4.0
     max_users: int = 100_000
+    strict: bool = False
+    ask_aliases: bool = False
 
 
 @define
 class ShStats:
-    """Counts since the start."""
+    """Counts since the start.
+
+    Attributes:
+        hits: profiles from the cache; users known to be unknown.
+        pulls: UDRs for profiles, the parts of one counted once.
+        shared: calls that waited for the pull of another one.
+        stale: old profiles given because the HSS did not answer.
+        unknown, timeouts, failures: how pulls ended otherwise.
+        one_by_one: pulls with one request for each Data-Reference.
+        subscriptions, subscriptions_failed: SNRs for profiles.
+        pushes: notifications taken.
+        updates: repository items written.
+        jobs_dropped: background work that found no room.
+        answered: requests that the HSS answered, whatever it said.
+        unanswered: requests that timed out although a peer was open, or that an agent could not deliver.
+        not_permitted: answers 5102, 5103, 5104.
+        pushes_refused: notifications answered with an error.
+        pushes_doubtful: notifications after which the HSS was asked what it has.
+        renewals: subscriptions made again before their end.
+        out_of_sync: updates that somebody else was faster than.
+    """
 
     hits: int = 0
     pulls: int = 0
@@ -58,6 +82,9 @@ class ShStats:
     updates: int = 0
     jobs_dropped: int = 0
     answered: int = 0
-    """Requests that the HSS answered, whatever it said."""
     unanswered: int = 0
-    """Requests that timed out although a peer was open, or that an agent could not deliver."""
+    not_permitted: int = 0
+    pushes_refused: int = 0
+    pushes_doubtful: int = 0
+    renewals: int = 0
+    out_of_sync: int = 0

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum, Flag, auto
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from attrs import field, fields, frozen
+from attrs import evolve, field, fields, frozen
 
 from diameter.dictionary.sh import DataReference, RequestedDomain
 from diameter.errors import LocalDiameterError
@@ -41,6 +42,10 @@ def _octets(values: Iterable[bytes | str]) -> tuple[bytes, ...]:
     return tuple(value.encode() if isinstance(value, str) else value for value in values)
 
 
+def _numbers(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(values)
+
+
 @frozen(kw_only=True)
 class ShKeys:
     """What belongs to a request besides the identity and the Data-References.
@@ -65,7 +70,7 @@ class ShKeys:
 
     service_indications: tuple[bytes, ...] = field(default=(), converter=_octets)
     server_name: str | None = None
-    identity_sets: tuple[int, ...] = field(default=(), converter=tuple)
+    identity_sets: tuple[int, ...] = field(default=(), converter=_numbers)
     dsai_tags: tuple[bytes, ...] = field(default=(), converter=_octets)
     requested_domain: int | None = None
     current_location: int | None = None
@@ -78,6 +83,10 @@ class ShKeys:
     call_reference: tuple[bytes, bytes] | None = None
     private_identity: str | None = None
     wildcard: str | None = None
+
+    def with_wildcard(self, wildcard: str | None) -> ShKeys:
+        """The same for an identity that falls under a wildcard; as they are for None."""
+        return self if wildcard is None else evolve(self, wildcard=wildcard)
 
     def avps(self, operation: Operation) -> dict[str, Any]:
         """The fields of the request class of that operation."""
@@ -232,12 +241,18 @@ def check_request(
         LocalDiameterError: an operation that the data does not permit, a kind of identity that it cannot be asked
             by, a key that is missing, or one that belongs to none of the references.
     """
+    return _check(operation, _kind_of(identity), tuple(references), keys)
+
+
+@lru_cache(maxsize=256)  # a server asks for the same few things again and again
+def _check(
+    operation: Operation, kind: Identity, references: tuple[int, ...], keys: ShKeys
+) -> tuple[ReferenceRule, ...]:
     rules = tuple(rule_of(reference) for reference in references)
     if not rules:
         raise LocalDiameterError("no Data-Reference")
     if len(set(rules)) != len(rules):
         raise LocalDiameterError("a Data-Reference given twice")
-    kind = _kind_of(identity)
     known = set(_COMMON_KEYS)
     for rule in rules:
         if operation not in rule.operations:

@@ -34,6 +34,7 @@ __all__ = [
     "UserDataAnswer",
     "UserDataRequest",
     "UserIdentity",
+    "required_features_untrusted",
 ]
 
 NO_STATE_MAINTAINED = 1
@@ -97,15 +98,18 @@ class UserIdentity:
 
 @frozen
 class SupportedFeatures:
-    """Supported-Features of vendor 3GPP, M always clear: a feature is an offer, never a condition.
+    """Supported-Features of vendor 3GPP.
 
     Attributes:
         feature_list: bits; Sh list 1: 0 Notif-Eff, 1 Update-Eff.
         feature_list_id: 1 for Sh.
+        is_required: sets M when written: a condition (an HSS without it answers 5011), no mere offer. For requests
+            only; what was read has it False, see `required_features_untrusted`.
     """
 
     feature_list: int
     feature_list_id: int = 1
+    is_required: bool = attrs.field(default=False, eq=False)
 
     def members(self) -> list[Avp | None]:
         return [
@@ -172,7 +176,9 @@ class _Slot:
     is_many: bool
 
     def build(self, value: Any) -> Avp:
-        return self.definition.avp(value.members() if self.model is not None else value)
+        if self.model is None:
+            return self.definition.avp(value)
+        return self.definition.avp(value.members(), mandatory=getattr(value, "is_required", False))
 
     def read(self, avp: Avp) -> Any:
         value = self.definition.value(avp)
@@ -388,6 +394,21 @@ class PushNotificationRequest(_ShRequest):
 
     user_name: str | None = _one("User-Name")
     user_data: bytes = _one("User-Data", default=b"")
+
+
+def required_features_untrusted(message: Message) -> int:
+    """Bits of feature list 1 that a request sets as a condition (M).
+
+    Raises:
+        RemoteDiameterError: such a group cannot be read.
+    """
+    definition = SH["Supported-Features"]
+    bits = 0
+    for avp in message.avps.find_all(definition.key):
+        if avp.is_mandatory:
+            group = SupportedFeatures.read_untrusted(definition.value(avp))
+            bits |= group.feature_list if group.feature_list_id == 1 else -1
+    return bits
 
 
 @frozen(kw_only=True)

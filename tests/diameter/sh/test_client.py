@@ -13,7 +13,7 @@ from attrs import define
 from conformance.lab.hss import LabHss, Subscriber
 from diameter.dictionary.sh import SH
 from diameter.errors import LocalDiameterError, RemoteDiameterError
-from diameter.message import Message
+from diameter.message import Message, Result
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
 from diameter.sh.errors import (
@@ -269,11 +269,12 @@ def test_subscription_keeps_the_cache_fresh() -> None:
         assert profile is not None
         assert (profile.service_data, profile.sequence) == (b"<a>2</a>", 1)
         world.hss.set_registration(BOB, 0, "")
-        await until(lambda: world.client.stats.pushes == 2)
-        assert world.client.cached(BOB).user_state == 0  # type: ignore[union-attr]
-        world.hss.set_repository(BOB, b"ai", None)
         await until(lambda: world.client.stats.pushes == 3)
-        assert world.client.cached(BOB).service_data is None  # type: ignore[union-attr]
+        assert world.client.cached(BOB).user_state == 0  # type: ignore[union-attr]
+        assert world.client.cached(BOB).scscf_name == ""  # type: ignore[union-attr]
+        world.hss.set_ifcs(BOB, b"<IFCs/>")
+        await until(lambda: world.client.stats.pushes == 4)
+        assert world.client.cached(BOB).ifcs == b"<IFCs/>"  # type: ignore[union-attr]
         assert world.commands() == ["UDR", "SNR"]
 
     run_world(scenario)
@@ -307,11 +308,13 @@ def test_refused_pair_falls_back_to_the_item_alone() -> None:
         assert {each.data_reference for each in world.hss.sh.subscriptions} == {0}
 
     class NoState(set[int]):
-        """Denies reference 11 to subscriptions only: a pull asks for 13 as well."""
+        """Denies reference 11 to subscriptions only: the pull comes first."""
+
+        n_asked = 0
 
         def intersection(self, *others: Any) -> set[Any]:
-            wanted = set(others[0])
-            return {11} if 11 in wanted and 13 not in wanted else set()
+            self.n_asked += 1
+            return {11} & set(others[0]) if self.n_asked > 1 else set()
 
     async def prepared(world: World) -> None:
         world.hss.sh.denied = NoState()
@@ -391,8 +394,16 @@ def test_pushes_that_are_not_ours() -> None:
     async def scenario(world: World) -> None:
         await world.client.fetch(BOB)
         unknown = world.client.receive_push(build_push("sip:eve@example.net", b"<Sh-Data/>")).result()
-        assert unknown is not None
-        assert (unknown.vendor, unknown.code) == (10415, 5107)
+        assert unknown == Result(5001, 10415)
+        for foreign in (
+            b"<RepositoryData><ServiceIndication>other</ServiceIndication><SequenceNumber>0</SequenceNumber>"
+            b"<ServiceData><a/></ServiceData></RepositoryData>",
+            b"<CSUserState>0</CSUserState>",
+        ):
+            other = world.client.receive_push(build_push(BOB, b"<Sh-Data>%b</Sh-Data>" % foreign)).result()
+            assert other == Result(5107, 10415)
+        assert world.client.stats.pushes == 0
+        assert world.client.stats.pushes_refused == 3
         broken = world.client.receive_push(build_push(BOB, b"<Sh-Data>")).result()
         assert broken is not None
         assert (broken.vendor, broken.code) == (10415, 5100)
