@@ -436,7 +436,7 @@ def test_registration_over_cx_is_pushed_over_sh() -> None:
         await until(lambda: client.stats.subscriptions == 1)
         await ask_cx(node, "MAR", *credentials(), *challenge("Digest-MD5"))
         await ask_cx(node, "SAR", *credentials(), *assignment(1))
-        await until(lambda: client.stats.pushes == 1)
+        await until(lambda: client.stats.pushes == 2)
         assert client.cached(BOB).user_state == 1  # type: ignore[union-attr]
 
     run_trio(scenario)
