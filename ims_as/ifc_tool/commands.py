@@ -101,7 +101,7 @@ def _load(
 ) -> tuple[Criteria, InitialRequest]:
     """(criteria that count, request); ends the program when one cannot be used."""
     from ims_as.ifc_tool import reading
-    from ims_as.ifc_tool.render import REGISTRATION_TYPES, SESSION_CASES
+    from ims_as.ifc_tool.description import REGISTRATION_TYPES, SESSION_CASES
 
     document = read_document(file)
     try:

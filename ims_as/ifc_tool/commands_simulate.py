@@ -61,8 +61,8 @@ def simulate_command(
     and a REGISTER after its 200. What a server changes in a request that it passes on is not known here.
     """
     from ims_as.ifc_tool.chain import Outcome
+    from ims_as.ifc_tool.description import REGISTRATION_TYPES, SESSION_CASES
     from ims_as.ifc_tool.reading import IfcToolError
-    from ims_as.ifc_tool.render import REGISTRATION_TYPES, SESSION_CASES
     from ims_as.ifc_tool.simulate import Simulation
 
     document = read_document(file)

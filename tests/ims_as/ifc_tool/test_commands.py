@@ -126,15 +126,15 @@ def test_render_writes_what_lint_accepts(tmp_path: Path):
     template = ifc("render", "--format", "pyhss", str(description)).stdout
     assert "{{ iFC_vars['msisdn'] }}" in template
     as_json = json.loads(ifc("render", "--json", str(description)).stdout)
-    assert as_json == {"format": "xml", "content": target.read_text()}
+    assert as_json == {"format": "xml", "content": target.read_text(), "warnings": []}
 
 
 def test_render_refuses_with_every_problem():
     result = ifc("render", "-", stdin=b"criteria: [{priority: x, server: y}]")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        "error: criteria[0].priority: expected a whole number from 0, not 'x'",
-        "error: criteria[0].server: expected a SIP URI, not 'y'",
+        "<stdin>:1:23: error: criteria[0].priority: expected a whole number from 0, not 'x'",
+        "<stdin>:1:34: error: criteria[0].server: expected a SIP URI, not 'y'",
     ]
     found = json.loads(ifc("render", "--json", "-", stdin=b"criteria: []").stdout)
     assert found["problems"][0]["path"] == "criteria"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from ifc.engine import evaluate
 from ifc.explain import describe_criterion
+from ifc.model import InitialFilterCriteria
 from ifc.parser import parse_criteria_untrusted, parse_subscription_untrusted
-from ims_as.ifc_tool.render import DescriptionError, Format, parse_description, render
+from ifc.view import PlainRequestView
+from ims_as.ifc_tool.description import Description, DescriptionError, parse_description, write_description
+from ims_as.ifc_tool.render import Format, render
+from tests.ifc.strategies import CRITERIA_LISTS, VIEWS
 
 FULL = """
 user:
@@ -38,6 +44,10 @@ criteria:
 """
 
 
+def matching(criteria: tuple[InitialFilterCriteria, ...], view: PlainRequestView) -> list[int]:
+    return [match.criterion.priority for match in evaluate(criteria, view)]
+
+
 def problems(text: str) -> list[str]:
     with pytest.raises(DescriptionError) as caught:
         render(parse_description(text), Format.XML)
@@ -49,7 +59,7 @@ def one(**changes: object) -> str:
 
 
 def test_a_description_with_everything():
-    parsed = parse_subscription_untrusted(render(parse_description(FULL), Format.XML).encode())
+    parsed = parse_subscription_untrusted(render(parse_description(FULL), Format.XML).text.encode())
     assert parsed.problems == ()
     assert parsed.subscription.private_id == "001010000000002@ims.example.net"
     (profile,) = parsed.subscription.service_profiles
@@ -72,22 +82,22 @@ def test_a_description_with_everything():
 
 
 def test_without_a_user_the_criteria_stand_alone():
-    text = render(parse_description(one(all=[{"method": "INVITE"}])), Format.XML)
+    text = render(parse_description(one(all=[{"method": "INVITE"}])), Format.XML).text
     assert etree.fromstring(text.encode()).tag == "IFCs"
 
 
 def test_pyhss_gets_a_template_for_all_subscribers():
-    text = render(parse_description(one(all=[{"method": "INVITE"}])), Format.PYHSS)
+    text = render(parse_description(one(all=[{"method": "INVITE"}])), Format.PYHSS).text
     root = etree.fromstring(text.encode())
     assert root.findtext("PrivateID", "").startswith("{{ iFC_vars['imsi'] }}@ims.mnc{{ iFC_vars['mnc'] }}.")
     assert "tel:{{ iFC_vars['msisdn'] }}" in [each.text for each in root.iter("Identity")]
     assert len(parse_criteria_untrusted(text.encode()).criteria) == 1
-    assert "iFC_vars" not in render(parse_description(FULL), Format.PYHSS)
+    assert "iFC_vars" not in render(parse_description(FULL), Format.PYHSS).text
 
 
 def test_pyhss_refuses_what_jinja_would_eat():
     description = parse_description(one(service_info="{{ secret }}"))
-    assert "{{ secret }}" in render(description, Format.XML)
+    assert "{{ secret }}" in render(description, Format.XML).text
     with pytest.raises(DescriptionError, match=r"criteria\[0\].*Jinja2"):
         render(description, Format.PYHSS)
 
@@ -141,6 +151,48 @@ def test_a_priority_twice_is_refused():
     criterion = {"priority": 4, "server": "sip:as"}
     text = yaml.safe_dump({"criteria": [criterion, dict(criterion)]}, default_flow_style=True)
     assert problems(text) == ["criteria[1].priority: 4 is already that of criteria[0]"]
+
+
+def test_problems_have_their_place():
+    text = "criteria:\n  - priority: 1\n    server: sip:as\n    all:\n      - not: {header: ^a$, content: '('}\n"
+    with pytest.raises(DescriptionError) as caught:
+        parse_description(text + "  - priority: 2\n    all: [{method: INVITE}]\n    color: red\n")
+    places = [(each.path, each.line, each.column) for each in caught.value.problems]
+    assert places == [
+        ("criteria[0].all[0].not.header", 5, 23),
+        ("criteria[1].color", 8, 12),
+    ]
+    assert caught.value.problems[0].at("a.yaml").startswith("a.yaml:5:23: criteria[0].all[0].not.header: ")
+    with pytest.raises(DescriptionError) as caught:
+        parse_description("criteria:\n  - {priority: 1}\n")
+    assert [each.at("a") for each in caught.value.problems] == ["a:2:5: criteria[0].server: expected text, not None"]
+    with pytest.raises(DescriptionError) as caught:
+        parse_description("a:\n  b: [\n")
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == (3, 1)
+
+
+def test_a_description_is_written_as_it_was_read():
+    description = parse_description(FULL)
+    assert parse_description(write_description(description)) == description
+
+
+@given(CRITERIA_LISTS, st.lists(VIEWS, min_size=1, max_size=5))
+@settings(max_examples=100)
+def test_what_is_written_means_the_same(criteria: tuple[InitialFilterCriteria, ...], views: list[PlainRequestView]):
+    with suppress(DescriptionError):  # blank service info, a RegistrationType with another method
+        again = parse_description(write_description(Description(criteria))).criteria
+        assert [each.application_server for each in again] == [each.application_server for each in criteria]
+        for view in views:
+            assert matching(again, view) == matching(criteria, view)
+
+
+def test_the_xml_is_valid():
+    schema = etree.XMLSchema(etree.parse(Path(__file__).parents[2] / "data/cx-user-profile-rel18.xsd"))
+    for output in (Format.XML, Format.PYHSS):
+        schema.assertValid(etree.fromstring(render(parse_description(FULL), output).text.encode()))
+    wrong = render(parse_description(FULL), Format.XML).text.replace("<Priority>5</Priority>", "")
+    assert not schema.validate(etree.fromstring(wrong.encode()))
 
 
 def test_text_that_xml_cannot_hold_is_refused():
