@@ -239,6 +239,8 @@ class PeerLink:
     def connection_ended(self, connection: Connection) -> None:
         """The connection is closed, by whomever."""
         connection.close()
+        if self.machine.state is PeerState.WAIT_I_CEA and connection is self._i_connection:
+            self.last_failure = "closed before CEA"
         self.last_failure = connection.end_reason or self.last_failure
         was_usable = connection is self._usable
         if was_usable:

@@ -57,10 +57,16 @@ class Alarming:
         tick_s = min(TICK_S, max(0.05, hold_s / 4))
         open_before: dict[str, bool] = {}
         while True:
-            peers = {str(row["peer"]): bool(row["is_open"]) for row in node.peer_states()}
+            rows = node.peer_states()
+            peers = {str(row["peer"]): bool(row["is_open"]) for row in rows}
+            failures = {str(row["peer"]): str(row["failure"]) for row in rows}
             for peer, is_open in peers.items():
-                if open_before.get(peer, False) != is_open:
-                    self._log.event("DIAMETER_PEER_UP" if is_open else "DIAMETER_PEER_DOWN", peer=peer)
+                if open_before.get(peer, False) == is_open:
+                    continue
+                if is_open:
+                    self._log.event("DIAMETER_PEER_UP", peer=peer)
+                else:
+                    self._log.event("DIAMETER_PEER_DOWN", peer=peer, reason=failures[peer])
             open_before = peers
             watch.observe(
                 peers,
@@ -68,5 +74,6 @@ class Alarming:
                 unanswered=sh.stats.unanswered,
                 now=trio.current_time(),
                 wall=time.time(),
+                failures=failures,
             )
             await trio.sleep(tick_s)

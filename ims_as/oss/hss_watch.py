@@ -49,7 +49,16 @@ class HssWatch:
         self._unanswered = 0
         self._in_a_row = 0
 
-    def observe(self, peers: Mapping[str, bool], *, answered: int, unanswered: int, now: float, wall: float) -> None:
+    def observe(
+        self,
+        peers: Mapping[str, bool],
+        *,
+        answered: int,
+        unanswered: int,
+        now: float,
+        wall: float,
+        failures: Mapping[str, str] | None = None,
+    ) -> None:
         """Looks once.
 
         Args:
@@ -57,6 +66,7 @@ class HssWatch:
             answered, unanswered: Sh requests since the start that got an answer, whatever it said, and that got none.
             now: monotonic seconds.
             wall: wall clock seconds, for the alarms.
+            failures: why a peer is not open, where that is known.
         """
         for peer, is_open in peers.items():
             closed = self._closed.setdefault(peer, _Since())
@@ -64,7 +74,7 @@ class HssWatch:
             if is_open:
                 self._alarms.clear("hss-peer-down", peer, now=wall)
             elif closed.for_s(now) >= self._hold_s and not self._alarms.is_active("hss-peer-down", peer):
-                self._alarms.raise_alarm("hss-peer-down", peer, now=wall)
+                self._alarms.raise_alarm("hss-peer-down", peer, (failures or {}).get(peer, ""), now=wall)
         had_peer = self._no_peer.at is None
         self._no_peer.note(not any(peers.values()), now)
         # what was lost with the connection says nothing of the HSS that comes back

@@ -85,3 +85,14 @@ def test_one_answer_among_many_losses_is_enough():
     for _ in range(5):
         assert scene.look(4, unanswered=10) == []
         assert scene.look(1, unanswered=10, answered=1) == []
+
+
+def test_the_alarm_says_why_the_peer_is_down() -> None:
+    alarms = AlarmList("a-")
+    watch = HssWatch(alarms, realm="realm", hold_s=5.0)
+    for now in (0.0, 6.0):
+        watch.observe(
+            {"hss": False}, answered=0, unanswered=0, now=now, wall=now, failures={"hss": "TLS: certificate has expired"}
+        )
+    details = {alarm.definition.name: alarm.detail for alarm in alarms.active()}
+    assert details["hss-peer-down"] == "TLS: certificate has expired"
