@@ -92,7 +92,12 @@ def test_the_alarm_says_why_the_peer_is_down() -> None:
     watch = HssWatch(alarms, realm="realm", hold_s=5.0)
     for now in (0.0, 6.0):
         watch.observe(
-            {"hss": False}, answered=0, unanswered=0, now=now, wall=now, failures={"hss": "TLS: certificate has expired"}
+            {"hss": False},
+            answered=0,
+            unanswered=0,
+            now=now,
+            wall=now,
+            failures={"hss": "TLS: certificate has expired"},
         )
     details = {alarm.definition.name: alarm.detail for alarm in alarms.active()}
     assert details["hss-peer-down"] == "TLS: certificate has expired"
