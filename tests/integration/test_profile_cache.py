@@ -1,0 +1,94 @@
+"""What a running server does with profiles: asks once, hears of changes, forgets nothing that it was told."""
+
+from __future__ import annotations
+
+import trio
+
+from conformance.lab.hss import LabHss, Subscriber
+from diameter.node import DiameterNode, NodeConfig, PeerConfig
+from diameter.sh.client import ShClient, ShConfig, ShProfile
+from tests.support.hss_world import SERVICE_INDICATION, Hss, agent_of, hss_world, profile
+from tests.support.world import BOB, until
+
+CAROL = "sip:carol@ims.example.net"
+SHARED = 1000
+
+
+async def subscribed(hss: Hss, user: str) -> None:
+    """Returns when the HSS would tell of a change."""
+    await until(lambda: any(each.impu == user and each.service_indication for each in hss.lab.sh.subscriptions))
+
+
+def test_a_change_in_the_hss_chooses_another_agent_for_the_next_call():
+    async def main() -> None:
+        async with hss_world({BOB: profile("day")}) as (here, hss):
+            assert (await agent_of(here, BOB))[:2] == ("day", "hss")
+            await subscribed(hss, BOB)
+            for pushed, (data, agent) in enumerate([(profile("night"), "night"), (None, "default")], 1):
+                hss.change(BOB, data)
+                await until(lambda pushed=pushed: hss.lab.n_pushed == pushed)
+                assert (await agent_of(here, BOB))[:2] == (agent, "cache")
+            assert hss.asked("UDR") == 1
+
+    trio.run(main)
+
+
+def test_who_is_not_known_is_asked_for_once():
+    async def main() -> None:
+        async with hss_world({BOB: profile("day")}) as (here, hss):
+            for _ in range(3):
+                agent, source, _ = await agent_of(here, CAROL)
+                assert (agent, source) == ("default", "none: the HSS does not know the user")
+            assert hss.asked("UDR") == 1
+
+    trio.run(main)
+
+
+def test_many_calls_at_once_for_one_user_ask_once():
+    async def main() -> None:
+        async with hss_world({BOB: profile("night")}, "diameter.sh.budget_ms=2000") as (here, hss):
+            hss.lab.delay_s = 0.2
+            agents: list[str] = []
+
+            async def call() -> None:
+                agents.append((await agent_of(here, BOB))[0])
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(call)
+            assert agents == ["night"] * 20
+            assert hss.asked("UDR") == 1
+
+    trio.run(main)
+
+
+def test_a_thousand_fetches_for_one_user_cost_one_request():
+    async def main() -> None:
+        users = {BOB: Subscriber("bob@x", [BOB], {SERVICE_INDICATION: profile("night")})}
+        hss = LabHss("127.0.0.1", 0, users)
+        hss.delay_s = 0.1
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hss.run)
+            host, port = hss.address
+            node = DiameterNode(NodeConfig(origin_host="as.x", origin_realm="x", peers=(PeerConfig(host, port),)))
+            await nursery.start(node.run)
+            with trio.fail_after(5):
+                await node.wait_open()
+            config = ShConfig(
+                destination_realm="x", server_name="sip:as.x", service_indication="ai-voice-agent", budget_s=5.0
+            )
+            client = ShClient(node, config)
+            found: list[ShProfile] = []
+
+            async def fetch() -> None:
+                found.append(await client.fetch(BOB))
+
+            async with trio.open_nursery() as fetching:
+                for _ in range(SHARED):
+                    fetching.start_soon(fetch)
+            assert {each.service_data for each in found} == {profile("night")}
+            assert len(found) == SHARED
+            assert [each.command for each in hss.requests] == ["UDR"]
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
