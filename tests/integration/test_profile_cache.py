@@ -7,23 +7,23 @@ import trio
 from conformance.lab.hss import LabHss, Subscriber
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig, ShProfile
-from tests.support.hss_world import SERVICE_INDICATION, Hss, agent_of, hss_world, profile
-from tests.support.world import BOB, until
+from tests.support.hss_world import SERVICE_INDICATION, agent_of, hss_world, profile
+from tests.support.world import BOB, World, until
 
 CAROL = "sip:carol@ims.example.net"
 SHARED = 1000
 
 
-async def subscribed(hss: Hss, user: str) -> None:
-    """Returns when the HSS would tell of a change."""
-    await until(lambda: any(each.impu == user and each.service_indication for each in hss.lab.sh.subscriptions))
+async def subscribed(here: World) -> None:
+    """Returns when the server knows that the HSS would tell of a change."""
+    await until(lambda: here.app.sh is not None and here.app.sh.stats.subscriptions)
 
 
 def test_a_change_in_the_hss_chooses_another_agent_for_the_next_call():
     async def main() -> None:
         async with hss_world({BOB: profile("day")}) as (here, hss):
             assert (await agent_of(here, BOB))[:2] == ("day", "hss")
-            await subscribed(hss, BOB)
+            await subscribed(here)
             for pushed, (data, agent) in enumerate([(profile("night"), "night"), (None, "default")], 1):
                 hss.change(BOB, data)
                 await until(lambda pushed=pushed: hss.lab.n_pushed == pushed)
