@@ -57,6 +57,7 @@ class DiameterNode:
         addresses: bound (host, port) of `listen`, after `run` has started.
         counters: events by name, for metrics.
         on_restart: called with the Origin-Host of a peer that has lost its state.
+        on_isolated: called when the last open peer is lost: what peers send from now on comes to nobody.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class DiameterNode:
         self.addresses: list[tuple[str, int]] = []
         self.counters: Counter[str] = Counter()
         self.on_restart: Callable[[str], None] | None = None
+        self.on_isolated: Callable[[], None] | None = None
         self.links = [self.new_link(peer.name, peer) for peer in config.peers]
         self._outbound = OutboundRequests(
             self.links,
@@ -217,6 +219,8 @@ class DiameterNode:
     def on_link_down(self, link: PeerLink, connection: Connection) -> None:
         self.counters["link_down"] += 1
         self.notify()
+        if self.on_isolated is not None and not self.is_open():
+            self.on_isolated()
         self._outbound.connection_lost(connection)
 
     def on_link_message(self, link: PeerLink, connection: Connection, message: Message) -> None:

@@ -326,15 +326,22 @@ async def change_service_data(
         ShToolError: as `get_profile`.
     """
 
+    seen: list[tuple[bytes | None, bytes | None]] = []
+
+    def make(present: bytes | None) -> bytes | None:
+        wanted = change(present)
+        if wanted is not None and wanted != present:
+            check_service_data(wanted)
+        seen.append((present, wanted))
+        return wanted
+
     async def act(session: _Session) -> Update:
         before = await session.client.fetch(impu)
-        wanted = change(before.service_data)
-        if wanted == before.service_data:
-            return Update(before.sequence, before.sequence, before.service_data, wanted)
-        if wanted is not None:
-            check_service_data(wanted)
-        after = await session.client.update_repository(impu, wanted)
-        return Update(before.sequence, after, before.service_data, wanted)
+        after = await session.client.change_repository(impu, make)
+        # the last time it was made counts; when somebody else was faster, there were others before
+        data_before, data_after = seen[-1]
+        is_ours = data_before != data_after
+        return Update(before.sequence if is_ours else after, after, data_before, data_after)
 
     return await _with_session(config, origin_host_of(config, origin_host), wait_s, act)
 

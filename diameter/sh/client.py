@@ -83,6 +83,9 @@ class ShClient:
         self._exchange.on_restart = self._restarted
         if node.on_restart is None:
             node.on_restart = lambda _: self._restarted()
+        if node.on_isolated is None:
+            # the HSS may keep its state, but what it notifies meanwhile is lost
+            node.on_isolated = self._cache.void_subscriptions
 
     # on the call path
 

@@ -18,6 +18,7 @@ from ims_as.sh_tool import (
     ShToolError,
     Subscription,
     Update,
+    change_service_data,
     check_service_data,
     describe_result,
     get_profile,
@@ -71,6 +72,37 @@ def test_put_counts_the_sequence_number_on():
         assert await put_service_data(config, OTHER, None, wait_s=WAIT_S) == Update(1, None)
         assert bob.repository == {}
         assert await put_service_data(config, BOB, b"<b/>", wait_s=WAIT_S) == Update(None, 0)
+
+    with_hss(scenario)
+
+
+def test_a_change_keeps_what_somebody_else_wrote_meanwhile():
+    async def scenario(hss: LabHss, config: Config) -> None:
+        seen: list[bytes | None] = []
+
+        def change(present: bytes | None) -> bytes:
+            if not seen:  # somebody else writes after we have read
+                hss.set_repository(BOB, b"agent", b"<a>theirs</a>")
+            seen.append(present)
+            return (present or b"").replace(b"</", b" and ours</")
+
+        update = await change_service_data(config, BOB, change, wait_s=WAIT_S)
+        bob = hss.find(BOB)
+        assert bob is not None
+        assert bob.repository[b"agent"] == b"<a>theirs and ours</a>"
+        assert (update.after, update.data_before) == (2, b"<a>theirs</a>")
+        assert {SETTINGS, b"<a>theirs</a>"} == set(seen)
+
+    with_hss(scenario)
+
+
+def test_a_change_that_changes_nothing_is_not_written():
+    async def scenario(hss: LabHss, config: Config) -> None:
+        assert await change_service_data(config, BOB, lambda present: present, wait_s=WAIT_S) == Update(0, 0)
+        assert {record.command for record in hss.requests} == {"UDR"}
+        with pytest.raises(ServiceDataError):
+            await change_service_data(config, BOB, lambda _: b"no xml", wait_s=WAIT_S)
+        assert {record.command for record in hss.requests} == {"UDR"}
 
     with_hss(scenario)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from conformance.lab.hss import LabHss, Subscriber
@@ -24,11 +25,13 @@ def test_a_change_in_the_hss_chooses_another_agent_for_the_next_call():
         async with hss_world({BOB: profile("day")}) as (here, hss):
             assert (await agent_of(here, BOB))[:2] == ("day", "hss")
             await subscribed(here)
-            for pushed, (data, agent) in enumerate([(profile("night"), "night"), (None, "default")], 1):
-                hss.change(BOB, data)
-                await until(lambda pushed=pushed: hss.lab.n_pushed == pushed)
-                assert (await agent_of(here, BOB))[:2] == (agent, "cache")
+            hss.change(BOB, profile("night"))
+            await until(lambda: hss.lab.n_pushed == 1)
+            assert (await agent_of(here, BOB))[:2] == ("night", "cache")
             assert hss.asked("UDR") == 1
+            hss.change(BOB, None)
+            await until(lambda: hss.lab.n_pushed == 2)
+            assert (await agent_of(here, BOB))[0] == "default"
 
     trio.run(main)
 
@@ -90,5 +93,28 @@ def test_a_thousand_fetches_for_one_user_cost_one_request():
             assert len(found) == SHARED
             assert [each.command for each in hss.requests] == ["UDR"]
             nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("keeps_state", [False, True])
+def test_a_change_made_during_an_outage_is_seen_after_it(keeps_state: bool):
+    """Whether the HSS was started anew or only its connections were lost: its notification came to nobody."""
+
+    async def main() -> None:
+        async with hss_world({BOB: profile("day")}) as (here, hss):
+            assert here.app.node is not None
+            assert (await agent_of(here, BOB))[0] == "day"
+            await subscribed(here)
+            hss.kill()
+            await until(lambda: here.app.node is not None and not here.app.node.is_open())
+            hss.change(BOB, profile("night"))
+            assert (await agent_of(here, BOB))[0] == "day"
+            if not keeps_state:
+                await trio.sleep(1.0)  # Origin-State-Id is in seconds
+            await hss.start(keeps_state=keeps_state)
+            with trio.fail_after(5):
+                await here.app.node.wait_open()
+            assert (await agent_of(here, BOB))[0] == "night"
 
     trio.run(main)
