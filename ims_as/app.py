@@ -167,6 +167,7 @@ class Application:
                 service_indication=sh.service_indication,
                 budget_s=sh.budget_ms / 1000,
                 cache_s=sh.cache_s,
+                poll_s=sh.poll_s,
                 subscribe=sh.subscribe,
             ),
         )

@@ -167,6 +167,8 @@ class ShConfig:
     """Seconds for which a profile is used without asking again."""
     subscribe: bool = True
     """Keep cached profiles fresh by Subscribe-Notifications (SNR/PNR)."""
+    poll_s: int = _bounded(300, 0, 604800)
+    """As ``cache_s``, for a profile that the HSS does not keep fresh: it refuses subscriptions, or does not answer."""
     service_indication: str = "ai-voice-agent"
     """Service-Indication of our repository data."""
 

@@ -24,7 +24,7 @@ from diameter.node import DiameterNode
 from diameter.sh.background import ShBackground
 from diameter.sh.config import ShConfig, ShStats
 from diameter.sh.data_reference import ShKeys, rule_of
-from diameter.sh.errors import ShOutOfSyncError, ShRefusedError, ShTimeoutError
+from diameter.sh.errors import ShAnswerError, ShOutOfSyncError, ShRefusedError, ShTimeoutError
 from diameter.sh.exchange import NO_KEYS, ShExchange
 from diameter.sh.messages import UserIdentity
 from diameter.sh.notifications import (
@@ -39,7 +39,7 @@ from diameter.sh.notifications import (
 from diameter.sh.profile import ShProfile
 from diameter.sh.profiles import PUSHED, ShProfiles, Target
 from diameter.sh.puller import ShPuller
-from diameter.sh.repository import Change, RepositoryWrite, Step, replace_by
+from diameter.sh.repository import Change, RepositoryWrite, Step, lacks_of, replace_by
 from diameter.sh.subscriptions import ShSubscription
 from diameter.sh.userdata import RepositoryData, ShData, write_repository_data, write_sh_data
 
@@ -47,6 +47,8 @@ __all__ = ["ShClient", "ShConfig", "ShKeys", "ShProfile", "ShStats", "ShSubscrip
 
 _REPOSITORY = (DataReference.REPOSITORY_DATA,)
 _UPDATE_RETRY_S = 0.1
+# messages of more than 8 kB are cut by some HSSes; half a kB is what a PUR has besides
+SAFE_DOCUMENT_BYTES = 7_500
 
 
 class ShClient:
@@ -290,10 +292,24 @@ class ShClient:
             self._cache.doubt(target.key)  # it may be in or not
             raise
         else:
+            if len(document) > SAFE_DOCUMENT_BYTES:
+                await self._check_kept(target, identity, keys, write, deadline)
             write.receive_result(SUCCESS)
             self.stats.updates += 1
             item = RepositoryData(service_indication, write.number, write.service_data)
             self._profiles.hear(target.key, ShData(repository=(item,)))
+
+    async def _check_kept(
+        self, target: Target, identity: UserIdentity, keys: ShKeys, write: RepositoryWrite, deadline: float
+    ) -> None:
+        """Some HSSes cut a long PUR and say 2001. Raises ShError when the item is not there as it was written."""
+        service_indication = self._config.service_indication
+        pull_keys = evolve(keys, service_indications=(service_indication,))
+        answer = await self._exchange.pull(identity, _REPOSITORY, pull_keys, deadline)
+        item = answer.data.find_repository(service_indication)
+        if lacks_of(write.service_data, item.service_data if item is not None else None):
+            self._cache.doubt(target.key)
+            raise ShAnswerError("the HSS has not kept all of the repository data")
 
     def _item_of(self, profile: ShProfile | None) -> RepositoryData | None:
         if profile is None or profile.sequence is None:

@@ -57,6 +57,7 @@ class ShStats:
         one_by_one: pulls with one request for each Data-Reference.
         subscriptions, subscriptions_failed: SNRs for profiles.
         pushes: notifications taken.
+        foreign: documents about another user than the one asked for; not used.
         updates: repository items written.
         jobs_dropped: background work that found no room.
         answered: requests that the HSS answered, whatever it said.
@@ -79,6 +80,7 @@ class ShStats:
     subscriptions: int = 0
     subscriptions_failed: int = 0
     pushes: int = 0
+    foreign: int = 0
     updates: int = 0
     jobs_dropped: int = 0
     answered: int = 0

@@ -9,7 +9,7 @@ import trio
 from attrs import frozen
 
 from diameter.dictionary import base
-from diameter.dictionary.sh import FEATURE_NOTIF_EFF, FEATURE_UPDATE_EFF, DataReference, SubsReqType
+from diameter.dictionary.sh import FEATURE_NOTIF_EFF, FEATURE_UPDATE_EFF, DataReference, IdentitySet, SubsReqType
 from diameter.errors import NoPeerError, RemoteDiameterError, RequestTimeoutError
 from diameter.message import Message
 from diameter.node import DiameterNode
@@ -32,6 +32,7 @@ from diameter.sh.messages import (
     UserDataRequest,
     UserIdentity,
 )
+from diameter.sh.ownership import tells_of_another
 from diameter.sh.results import error_of
 from diameter.sh.userdata import ShData, find_deviations_untrusted, parse_sh_data_untrusted
 
@@ -103,13 +104,14 @@ class ShExchange:
             **keys.avps(Operation.PULL),
         )
         answer = self._read(UserDataAnswer, await self._ask(request.to_message(), deadline), Operation.PULL, references)
+        wildcard = answer.wildcarded_public_identity or answer.wildcarded_impu
         data = ShData()
         if answer.user_data:
-            data = self.read_data(answer.user_data).select(
+            data = self._read_own(answer.user_data, identity, keys, wildcard).select(
                 references, service_indications=keys.service_indications, dsai_tags=keys.dsai_tags
             )
         has_notif_eff = bool(answer.features & FEATURE_NOTIF_EFF)
-        return PullAnswer(data, has_notif_eff, answer.wildcarded_public_identity or answer.wildcarded_impu)
+        return PullAnswer(data, has_notif_eff, wildcard)
 
     async def update(
         self,
@@ -175,7 +177,7 @@ class ShExchange:
         answer = self._read(SubscribeNotificationsAnswer, message, operation, references)
         data: ShData | None = None
         if answer.user_data:
-            data = self.read_data(answer.user_data).select(
+            data = self._read_own(answer.user_data, identity, keys, None).select(
                 references, service_indications=keys.service_indications, dsai_tags=keys.dsai_tags
             )
         return SubscriptionAnswer(data, answer.expiry_time)
@@ -189,6 +191,16 @@ class ShExchange:
             raise ShAnswerError(f"Sh-Data cannot be read: {error.reason}") from None
         if deviations:
             raise ShAnswerError(f"Sh-Data deviates from the schema: {'; '.join(deviations)}")
+        return data
+
+    def _read_own(self, xml: bytes, identity: UserIdentity, keys: ShKeys, wildcard: str | None) -> ShData:
+        """Sh-Data about that identity. Raises ShAnswerError, also when it is about somebody else."""
+        data = self.read_data(xml)
+        # of the registered identities the one that was asked for need not be one
+        can_tell = not (keys.wildcard or wildcard or IdentitySet.REGISTERED_IDENTITIES in keys.identity_sets)
+        if can_tell and tells_of_another(identity, data):
+            self._stats.foreign += 1
+            raise ShAnswerError("the HSS answered with another user's data")
         return data
 
     def _head(self, identity: UserIdentity) -> dict[str, Any]:

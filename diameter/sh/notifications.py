@@ -15,6 +15,7 @@ from diameter.sh.messages import (
     UserIdentity,
     required_features_untrusted,
 )
+from diameter.sh.ownership import tells_of_another
 from diameter.sh.userdata import ShData, find_deviations_untrusted, parse_sh_data_untrusted
 
 __all__ = ["Push", "PushRefusal", "build_push_answer", "read_push_untrusted"]
@@ -62,7 +63,11 @@ def read_push_untrusted(message: Message, *, strict: bool = False) -> Push | Pus
             return PushRefusal(Result(ShResultCode.USER_DATA_NOT_RECOGNIZED, VENDOR_3GPP))
     except RemoteDiameterError as error:
         return PushRefusal(Result(error.result_code, VENDOR_3GPP))
-    return Push(request.user_identity, request.wildcarded_public_identity or request.wildcarded_impu, data)
+    wildcard = request.wildcarded_public_identity or request.wildcarded_impu
+    has_profile = data.repository or data.ifcs is not None
+    if has_profile and wildcard is None and tells_of_another(request.user_identity, data):
+        return PushRefusal(Result(ShResultCode.USER_DATA_NOT_RECOGNIZED, VENDOR_3GPP))
+    return Push(request.user_identity, wildcard, data)
 
 
 def build_push_answer(message: Message, result: Result, *, origin_host: str, origin_realm: str) -> Message:

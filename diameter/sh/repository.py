@@ -11,13 +11,14 @@ from collections.abc import Callable
 from enum import Enum
 
 from attrs import frozen
+from lxml import etree
 
 from diameter.dictionary.base import VENDOR_3GPP
 from diameter.dictionary.sh import ShResultCode
 from diameter.message import Result
 from diameter.sh.sh_data import RepositoryData
 
-__all__ = ["RepositoryWrite", "Step", "Verdict", "judge_push", "next_sequence_number", "replace_by"]
+__all__ = ["RepositoryWrite", "Step", "Verdict", "judge_push", "lacks_of", "next_sequence_number", "replace_by"]
 
 MAX_ATTEMPTS = 4
 
@@ -180,3 +181,17 @@ class RepositoryWrite:
         self.service_data = self._change(item.service_data if item is not None else None)
         self._number = next_sequence_number(item.sequence_number if item is not None and has_data else None)
         self.step = Step.PUT
+
+
+def lacks_of(written: bytes | None, kept: bytes | None) -> bool:
+    """True when an HSS has kept less than was written. Blanks and the spelling of namespaces do not count."""
+    if written is None:
+        return False
+    return kept is None or _extent(kept) < _extent(written)
+
+
+def _extent(xml: bytes) -> int:
+    try:
+        return len(etree.canonicalize(xml.decode(), strip_text=True))
+    except (etree.XMLSyntaxError, ValueError):
+        return 0

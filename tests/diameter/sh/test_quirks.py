@@ -15,7 +15,7 @@ from conformance.lab.quirks import PYHSS, Quirk, parse_quirks
 from diameter.message import Message
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
-from diameter.sh.errors import ShTimeoutError, ShUserUnknownError
+from diameter.sh.errors import ShAnswerError, ShTimeoutError, ShUserUnknownError
 from tests.diameter.support import build_request, run_trio, until
 
 HOST = "127.0.140.1"
@@ -200,3 +200,50 @@ def test_names_of_quirks() -> None:
     assert parse_quirks(["slow", "no-pnr"]) == {Quirk.SLOW, Quirk.NO_PNR}
     with pytest.raises(ValueError, match="fast"):
         parse_quirks(["fast"])
+
+
+@pytest.mark.parametrize("quirks", [(Quirk.PUR_CUT,), (Quirk.PUR_CUT, Quirk.NO_REPOSITORY, Quirk.PUR_UNCHECKED)])
+def test_a_cut_update_is_noticed(quirks: tuple[Quirk, ...]) -> None:
+    async def scenario(world: World) -> None:
+        await world.client.fetch(BOB)
+        with pytest.raises(ShAnswerError, match="not kept"):
+            await world.client.update_repository(BOB, b"<a>" + b"<b>text</b>" * 1000 + b"</a>")
+        assert world.commands() == ["UDR", "PUR", "UDR"]
+        assert world.client.cached(BOB) is None
+
+    run_world(quirks, scenario, subscribe=False)
+
+
+def test_a_long_update_that_is_kept_is_good() -> None:
+    async def scenario(world: World) -> None:
+        await world.client.fetch(BOB)
+        assert await world.client.update_repository(BOB, b"<a>" + b"<b>text</b>\n" * 1000 + b"</a>") == 1
+        assert world.commands() == ["UDR", "PUR", "UDR"]
+        assert await world.client.update_repository(BOB, b"<a/>") == 2
+        assert world.commands() == ["UDR", "PUR", "UDR", "PUR"]
+
+    run_world((), scenario, subscribe=False)
+
+
+def test_our_messages_are_below_8_kb() -> None:
+    """What PyHSS cuts or loses is longer than any request of a call."""
+
+    async def scenario(world: World) -> None:
+        impu = "sip:" + "1" * 200 + "@" + "x" * 200 + ".example.net"
+        world.hss.add(build_bob(impi="1@example.net", impus=(impu,)))
+        await world.client.fetch(impu)
+        await until(lambda: world.client.stats.subscriptions == 1)
+        assert max(len(record.message.encode()) for record in world.hss.requests) < 2048
+
+    run_world((), scenario)
+
+
+def test_a_user_is_asked_for_by_the_name_that_such_an_hss_knows() -> None:
+    async def scenario(world: World) -> None:
+        profile = await world.client.fetch("tel:+15550100", others=[BOB])
+        assert (profile.impu, profile.service_data) == (BOB, b"<a>1</a>")
+        assert world.commands() == ["UDR"]
+        with pytest.raises(ShUserUnknownError):
+            await world.client.fetch("tel:+15550199")
+
+    run_world((Quirk.NUMBERS_ONLY,), scenario, subscribe=False)
