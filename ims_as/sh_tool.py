@@ -41,6 +41,7 @@ __all__ = [
     "EXIT_NO_PEER",
     "EXIT_REFUSED",
     "ServiceDataError",
+    "ShSession",
     "ShToolError",
     "Subscription",
     "Update",
@@ -150,7 +151,7 @@ def check_service_data(xml: bytes) -> None:
 # ---------------------------------------------------------------- one connection
 
 
-class _Session:
+class ShSession:
     """A node, its client and the notifications that came."""
 
     def __init__(self, config: Config, origin_host: str, wait_s: float) -> None:
@@ -215,11 +216,11 @@ class _Session:
         )
 
 
-async def _with_session(
-    config: Config, origin_host: str, wait_s: float, action: Callable[[_Session], Awaitable[T]]
+async def with_session(
+    config: Config, origin_host: str, wait_s: float, action: Callable[[ShSession], Awaitable[T]]
 ) -> T:
     """Connects, acts, takes leave.  Raises ShToolError."""
-    session = _Session(config, origin_host, wait_s)
+    session = ShSession(config, origin_host, wait_s)
     outcome: list[T] = []
     failure: ShToolError | None = None
     unusable: ImsAsError | None = None
@@ -281,7 +282,7 @@ async def get_profile(
     Raises:
         ShToolError: no HSS, no answer, or a refusal.
     """
-    return await _with_session(
+    return await with_session(
         config, origin_host_of(config, origin_host), wait_s, lambda session: session.client.fetch(impu)
     )
 
@@ -303,12 +304,12 @@ async def put_service_data(
     if service_data is not None:
         check_service_data(service_data)
 
-    async def act(session: _Session) -> Update:
+    async def act(session: ShSession) -> Update:
         before = await session.client.fetch(impu)
         after = await session.client.update_repository(impu, service_data)
         return Update(before.sequence, after, before.service_data, service_data)
 
-    return await _with_session(config, origin_host_of(config, origin_host), wait_s, act)
+    return await with_session(config, origin_host_of(config, origin_host), wait_s, act)
 
 
 async def change_service_data(
@@ -335,7 +336,7 @@ async def change_service_data(
         seen.append((present, wanted))
         return wanted
 
-    async def act(session: _Session) -> Update:
+    async def act(session: ShSession) -> Update:
         before = await session.client.fetch(impu)
         after = await session.client.change_repository(impu, make)
         # the last time it was made counts; when somebody else was faster, there were others before
@@ -343,7 +344,7 @@ async def change_service_data(
         is_ours = data_before != data_after
         return Update(before.sequence if is_ours else after, after, data_before, data_after)
 
-    return await _with_session(config, origin_host_of(config, origin_host), wait_s, act)
+    return await with_session(config, origin_host_of(config, origin_host), wait_s, act)
 
 
 async def watch_profile(
@@ -369,7 +370,7 @@ async def watch_profile(
     """
     name = origin_host_of(config, origin_host)
 
-    async def act(session: _Session) -> int:
+    async def act(session: ShSession) -> int:
         profile = await session.client.fetch(impu)
         subscription, references = await _subscribe(session, impu)
         on_profile(profile, subscription)
@@ -379,10 +380,10 @@ async def watch_profile(
                 await session.ask(session.subscription(impu, group, SubsReqType.UNSUBSCRIBE))
         return n_pushed
 
-    return await _with_session(config, name, wait_s, act)
+    return await with_session(config, name, wait_s, act)
 
 
-async def _subscribe(session: _Session, impu: str) -> tuple[Subscription, list[tuple[DataReference, ...]]]:
+async def _subscribe(session: ShSession, impu: str) -> tuple[Subscription, list[tuple[DataReference, ...]]]:
     """Returns what holds, and the groups of references that were subscribed to together."""
     answer = await session.ask(session.subscription(impu, WATCHED, SubsReqType.SUBSCRIBE))
     if answer.result.is_success:
@@ -402,7 +403,7 @@ async def _subscribe(session: _Session, impu: str) -> tuple[Subscription, list[t
 
 
 async def _receive(
-    session: _Session, impu: str, on_push: Callable[[ShData], None], count: float, stop: trio.Event | None
+    session: ShSession, impu: str, on_push: Callable[[ShData], None], count: float, stop: trio.Event | None
 ) -> int:
     n_pushed = 0
     async with trio.open_nursery() as nursery:

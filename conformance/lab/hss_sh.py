@@ -35,9 +35,11 @@ _SERVED = frozenset(
         DataReference.S_CSCF_NAME,
         DataReference.INITIAL_FILTER_CRITERIA,
         DataReference.MSISDN,
+        DataReference.PSI_ACTIVATION,
+        DataReference.DSAI,
     }
 )
-_SUBSCRIBABLE = _SERVED - {DataReference.MSISDN}
+_SUBSCRIBABLE = _SERVED - {DataReference.MSISDN, DataReference.PSI_ACTIVATION, DataReference.DSAI}
 
 
 @frozen
@@ -288,6 +290,8 @@ class ShService:
             scscf_name=subscriber.scscf_name if DataReference.S_CSCF_NAME in asked else None,
             ifcs=(subscriber.ifcs_for(server_name) if DataReference.INITIAL_FILTER_CRITERIA in asked else None),
             user_state=subscriber.state if DataReference.IMS_USER_STATE in asked else None,
+            psi_activation=subscriber.psi_activation if DataReference.PSI_ACTIVATION in asked else None,
+            dsai=tuple(subscriber.dsai.items()) if DataReference.DSAI in asked else (),
         )
 
 

@@ -32,6 +32,8 @@ class Subscriber:
         state: IMSUserState 0..3.
         password: for digest authentication.
         sequences: Service-Indication → sequence number of each repository item.
+        psi_activation: 1 active, 0 inactive; None: not a PSI.
+        dsai: DSAI-Tag → 0 active, 1 inactive.
     """
 
     impi: str
@@ -42,6 +44,8 @@ class Subscriber:
     state: int = IMS_STATE_NOT_REGISTERED
     password: str = ""
     sequences: dict[bytes, int] = field(factory=dict)
+    psi_activation: int | None = None
+    dsai: dict[str, int] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         for service_indication in self.repository:

@@ -1,1 +1,1 @@
-"""``ims-as ifc``: check, explain, try out and write initial filter criteria, without any network."""
+"""``ims-as ifc``: check, explain, try out and write initial filter criteria; `verify` alone asks an HSS."""

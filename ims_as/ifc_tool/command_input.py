@@ -10,6 +10,7 @@ import click
 from ims_as.cli_options import EXIT_USAGE, fail
 
 if TYPE_CHECKING:
+    from ims_as.config import Config
     from ims_as.ifc_tool.reading import Document, InitialRequest
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "about_request",
     "json_option",
     "name_of",
+    "own_hosts_of",
     "printable",
     "read_document",
     "read_file",
@@ -78,6 +80,12 @@ def read_document(file: Any) -> Document:
     for problem in document.problems:
         click.echo(f"{name_of(file)}: {problem}", err=True)
     return document
+
+
+def own_hosts_of(config: Config) -> frozenset[str]:
+    """Addresses by which the configured server is reached, beside the host of its identity."""
+    listed = [address.host for address in (*config.sip.listen, config.sip.advertise) if address is not None]
+    return frozenset(f"[{host}]".lower() if ":" in host else host.lower() for host in listed)
 
 
 def printable(text: str) -> str:

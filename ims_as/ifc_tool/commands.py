@@ -15,6 +15,7 @@ from ims_as.ifc_tool.command_input import (
     about_request,
     json_option,
     name_of,
+    own_hosts_of,
     printable,
     read_document,
     read_file,
@@ -22,9 +23,9 @@ from ims_as.ifc_tool.command_input import (
 )
 from ims_as.ifc_tool.commands_render import render_command
 from ims_as.ifc_tool.commands_simulate import simulate_command
+from ims_as.ifc_tool.commands_verify import verify_command
 
 if TYPE_CHECKING:
-    from ims_as.config import Config
     from ims_as.ifc_tool.explain import ExplainedCriterion
     from ims_as.ifc_tool.lint import Finding
     from ims_as.ifc_tool.reading import Criteria, InitialRequest
@@ -36,7 +37,7 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 @click.group("ifc")
 def ifc_group() -> None:
-    """Check, explain, try out and write initial filter criteria (TS 29.228).
+    """Check, explain, try out, write and verify initial filter criteria (TS 29.228).
 
     FILE is XML: IMSSubscription, ServiceProfile, IFCs, Sh-Data or one InitialFilterCriteria; - is standard input.
     """
@@ -44,14 +45,10 @@ def ifc_group() -> None:
 
 ifc_group.add_command(simulate_command)
 ifc_group.add_command(render_command)
+ifc_group.add_command(verify_command)
 
 
 # ---------------------------------------------------------------- lint
-
-
-def _own_hosts(config: Config) -> frozenset[str]:
-    listed = [address.host for address in (*config.sip.listen, config.sip.advertise) if address is not None]
-    return frozenset(f"[{host}]".lower() if ":" in host else host.lower() for host in listed)
 
 
 @ifc_group.command()
@@ -68,7 +65,7 @@ def lint(path: str | None, overrides: tuple[str, ...], as_json: bool, file: Any)
     identity, own_hosts = None, frozenset[str]()
     if path is not None or overrides:
         config = load_or_exit(path, overrides, needs_file=False, status=EXIT_USAGE)
-        identity, own_hosts = config.identity, _own_hosts(config)
+        identity, own_hosts = config.identity, own_hosts_of(config)
     findings = lint_untrusted(read_file(file), identity=identity, own_hosts=own_hosts)
     if as_json:
         counts = {each.value: sum(f.severity is each for f in findings) for each in Severity}

@@ -77,7 +77,13 @@ class ThreadedHss:
 
 @contextmanager
 def threaded_hss() -> Iterator[ThreadedHss]:
-    hss = build_hss()
+    with run_in_thread(build_hss()) as running:
+        yield running
+
+
+@contextmanager
+def run_in_thread(hss: LabHss) -> Iterator[ThreadedHss]:
+    """The HSS, ended with the block."""
     started = threading.Event()
     shared: list[Any] = []
 
