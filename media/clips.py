@@ -26,7 +26,7 @@ MAX_CLIPS: Final = 256
 """Clips kept; each minute takes 1 MB."""
 
 Clip = NDArray[np.int16]
-"""Samples at 8 kHz, mono, a whole number of 20 ms frames."""
+"""Samples at a line's rate, mono, a whole number of 20 ms frames."""
 
 
 class ClipError(Exception):
@@ -37,37 +37,38 @@ class ClipLibrary:
     """Clips by name."""
 
     def __init__(self) -> None:
-        self._clips: dict[str, Clip] = {}
+        self._clips: dict[tuple[str, int], Clip] = {}
 
-    def get(self, name: str) -> Clip:
-        """The clip; ``name`` is a path or ``builtin:…``.
+    def get(self, name: str, rate_hz: int = LINE_RATE_HZ) -> Clip:
+        """The clip for a line of that rate; ``name`` is a path or ``builtin:…``.
 
         Raises:
             ClipError: no such file or built-in, not 16-bit PCM WAV, or too long.
         """
-        clip = self._clips.get(name)
+        clip = self._clips.get((name, rate_hz))
         if clip is None:
             if len(self._clips) >= MAX_CLIPS:
                 del self._clips[next(iter(self._clips))]
-            clip = self._clips[name] = _whole_frames(self._load(name))
+            clip = self._clips[name, rate_hz] = _whole_frames(self._load(name, rate_hz), rate_hz // 50)
         return clip
 
-    def _load(self, name: str) -> Clip:
+    def _load(self, name: str, rate_hz: int) -> Clip:
         match name:
             case "builtin:ringback":
-                return ringback()
+                clip = ringback()
             case "builtin:filler":
-                return filler()
+                clip = filler()
             case "builtin:congestion":
-                return congestion()
+                clip = congestion()
             case _ if name.startswith("builtin:"):
                 raise ClipError(f"no built-in clip {name!r}")
             case _:
-                return read_wav(Path(name))
+                return read_wav(Path(name), rate_hz)
+        return clip if rate_hz == LINE_RATE_HZ else np.asarray(soxr.resample(clip, LINE_RATE_HZ, rate_hz), np.int16)
 
 
-def read_wav(path: Path) -> Clip:
-    """Reads a 16-bit PCM WAV file, any rate; several channels are averaged.
+def read_wav(path: Path, rate_hz: int = LINE_RATE_HZ) -> Clip:
+    """Reads a 16-bit PCM WAV file, any rate, at ``rate_hz``; several channels are averaged.
 
     Raises:
         ClipError: unreadable, other sample format, or longer than `MAX_CLIP_S`.
@@ -85,7 +86,7 @@ def read_wav(path: Path) -> Clip:
     if samples.size < channels:
         raise ClipError(f"{path}: empty")
     mono = samples[: samples.size // channels * channels].reshape(-1, channels).mean(axis=1).astype(np.int16)
-    return mono if rate == LINE_RATE_HZ else np.asarray(soxr.resample(mono, rate, LINE_RATE_HZ), np.int16)
+    return mono if rate == rate_hz else np.asarray(soxr.resample(mono, rate, rate_hz), np.int16)
 
 
 def ringback() -> Clip:
@@ -121,6 +122,5 @@ def _swell(n: int) -> NDArray[np.float64]:
     return np.asarray(np.sin(np.pi * np.arange(n) / n) ** 0.5)
 
 
-def _whole_frames(samples: Clip) -> Clip:
-    frame = LINE_RATE_HZ // 50
+def _whole_frames(samples: Clip, frame: int) -> Clip:
     return np.concatenate([samples, np.zeros(-len(samples) % frame, np.int16)])

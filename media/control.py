@@ -77,7 +77,7 @@ class StreamConfig:
     """One RTP stream as negotiated; media knows nothing of SDP."""
 
     codec: str
-    """Encoding name as in rtpmap, upper case: ``PCMU`` or ``PCMA``."""
+    """Encoding name as in rtpmap, upper case: ``PCMU``, ``AMR-WB``; see `media.codecs.registry`."""
     payload_type: int
     remote_host: str | None = None
     """Where to send; None: nowhere yet."""
@@ -96,6 +96,12 @@ class StreamConfig:
     """What the peer sends with; None: as ``payload_type`` (an answer may choose a number of its own)."""
     receive_dtmf_payload_type: int | None = None
     """The same for telephone-event; None: as ``dtmf_payload_type``."""
+    clock_rate: int = 8000
+    """Of RTP timestamps, telephone-event included, as in rtpmap."""
+    send_parameters: dict[str, str] = attrs.Factory(dict)
+    """fmtp parameters that the peer gave for what it receives; names in lower case."""
+    receive_parameters: dict[str, str] = attrs.Factory(dict)
+    """The same, as we gave them for what we receive."""
     host: str | None = None
     """Local address to bind; None: the worker's own."""
     timeout_ms: int = 30000

@@ -128,7 +128,10 @@ class Director:
 
     def modify(self, name: str, config: StreamConfig) -> None:
         call = self._call(name)
+        rate_hz = call.leg.line_rate_hz
         call.party.configure(config)
+        if call.leg.line_rate_hz != rate_hz and call.leg.clip is not None:
+            call.leg.clip, call.leg.clip_position = self._clips.get(call.leg.clip_name, call.leg.line_rate_hz), 0
         # silence is counted anew: nobody sent while the stream was held
         self._table.opened[call.leg.row] = self._plane.tick
         if config.receive and self._table.fill_at[call.leg.row] == NEVER and self._table.last_rtp[call.leg.row] >= 0:
@@ -146,11 +149,11 @@ class Director:
     def play(self, name: str, clip: str, loop: bool) -> None:
         leg = self._call(name).leg
         try:
-            samples = self._clips.get(clip)
+            samples = self._clips.get(clip, leg.line_rate_hz)
         except ClipError as error:
             raise CommandError("bad_command", str(error)) from error
         self._switched(leg, leg.filler.play_started())
-        leg.clip, leg.clip_position, leg.clip_loop = samples, 0, loop
+        leg.clip, leg.clip_name, leg.clip_position, leg.clip_loop = samples, clip, 0, loop
         self._table.clip[leg.row] = True
 
     def stop_play(self, name: str) -> None:
@@ -178,7 +181,7 @@ class Director:
             self._table.bank[row] = -1
             self._table.peer[row] = peer.leg.row
         for call in calls:  # queues of the line's rate; the bank is for playing only
-            self._use_queue(call.leg, 8000)
+            self._use_queue(call.leg, call.leg.line_rate_hz)
 
     def stats(self, name: str) -> dict[str, Any]:
         return self._stats_of(self._call(name))
@@ -195,6 +198,7 @@ class Director:
         peers[peers == row] = -1
         self._filler_watch.discard(call.leg)
         self._plane.remove_leg(call.leg, call.party.sock)
+        call.leg.receiver.close()
         call.party.close()
         self._ports.release(call.party.port, time.monotonic())
         if pending is not None:
@@ -449,10 +453,12 @@ class Director:
         if filler_on is None:
             return
         if filler_on:
+            leg.clip_name = leg.filler_clip or FILLER
             try:
-                leg.clip = self._clips.get(leg.filler_clip or FILLER)
+                leg.clip = self._clips.get(leg.clip_name, leg.line_rate_hz)
             except ClipError:
-                leg.clip = self._clips.get(FILLER)
+                leg.clip_name = FILLER
+                leg.clip = self._clips.get(FILLER, leg.line_rate_hz)
             leg.clip_position, leg.clip_loop = 0, True
         else:
             leg.clip = None

@@ -58,7 +58,9 @@ SILENT_PEAK: Final = 200
 REFILL_FRAMES: Final = RING_FRAMES // 2
 """The ring is filled up from what waits behind it when it is half empty, not for each frame."""
 _ONE: Final = np.ones(1, np.int64)
-_RAMP: Final = np.linspace(0, 1, TAIL_SAMPLES, dtype=np.float32)
+_TAILS: Final = FRAME_SAMPLES // TAIL_SAMPLES
+"""Tails in a frame."""
+_RAMPS: Final = {n: np.linspace(0, 1, n, dtype=np.float32) for n in (TAIL_SAMPLES, 2 * TAIL_SAMPLES)}
 
 
 class DownlinkUser(Protocol):
@@ -120,6 +122,16 @@ class Downlink:
         if table.event[rows].any():
             self._send_events(rows[table.event[rows]])
             rows = rows[~table.event[rows]]
+        is_wide = table.wide[rows]
+        if is_wide.any():
+            self._send_lines(rows[is_wide], 2 * FRAME_SAMPLES, tick)
+            rows = rows[~is_wide]
+        if len(rows):
+            self._send_lines(rows, FRAME_SAMPLES, tick)
+
+    def _send_lines(self, rows: NDArray[np.intp], size: int, tick: int) -> None:
+        """For legs whose line has ``size`` samples in 20 ms."""
+        table = self._table
         depth = table.write[rows] - table.read[rows]
         if table.bulk[rows].any():
             self._refill(rows[table.bulk[rows] & (depth <= REFILL_FRAMES)], tick)
@@ -135,15 +147,15 @@ class Downlink:
         if not len(rows):
             return
         if has_audio.all() and not table.clip[rows].any():
-            self._send_audio(rows, rows, tick)
+            self._send_audio(rows, rows, size, tick)
             return
         clip = table.clip[rows] & ~has_audio
         is_busy = has_audio | clip | (table.source[rows] != Source.SILENCE)
         silent, busy = rows[~is_busy], rows[is_busy]
         if len(silent):
-            self._send_silence(silent, tick)
+            self._send_silence(silent, size, tick)
         if len(busy):
-            self._send_audio(busy, rows[has_audio], tick, rows[clip])
+            self._send_audio(busy, rows[has_audio], size, tick, rows[clip])
 
     def leave_out_missed(self, tick: int) -> None:
         """After a long stall: the turns that were missed do not come back, their timestamps pass.
@@ -197,7 +209,7 @@ class Downlink:
     def _skip(self, rows: NDArray[np.intp], frames: NDArray[np.int64]) -> None:
         table = self._table
         table.nominal[rows] += frames * FRAME_TICKS
-        table.timestamp[rows] += (frames * FRAME_SAMPLES).astype(np.uint32)
+        table.timestamp[rows] += (frames * table.frame_timestamps[rows]).astype(np.uint32)
         table.marker[rows] |= frames > 0
         table.skipped[rows] += frames
 
@@ -219,20 +231,26 @@ class Downlink:
             self._table.owed[rows] += 1
             self._owed_until = tick + OWED_TICKS
 
-    def _send_silence(self, rows: NDArray[np.intp], tick: int) -> None:
+    def _send_silence(self, rows: NDArray[np.intp], size: int, tick: int) -> None:
         table = self._table
-        payload = np.broadcast_to(g711.SILENCE[table.codec[rows]][:, None], (len(rows), FRAME_SAMPLES))
         # back to the nominal time, one sub-tick per frame, now that nobody hears it
         drift = table.nominal[rows] - table.due[rows]
         table.due[rows] += np.sign(drift)
         table.inserted[rows] += 1
         self._owe_one(rows, tick)
-        self._finish(rows, payload)
+        coded = table.coded[rows]
+        if coded.any():
+            silence = np.zeros(size, np.float32)
+            self._finish_coded(rows[coded], [silence] * int(coded.sum()))
+            rows = rows[~coded]
+        if len(rows):
+            self._finish(rows, np.broadcast_to(g711.SILENCE[table.codec[rows]][:, None], (len(rows), FRAME_SAMPLES)))
 
     def _send_audio(
         self,
         rows: NDArray[np.intp],
         engine_rows: NDArray[np.intp],
+        size: int,
         tick: int,
         clip_rows: NDArray[np.intp] | None = None,
     ) -> None:
@@ -241,13 +259,13 @@ class Downlink:
         before = table.source[rows]
         if rows is engine_rows:
             table.source[rows] = Source.ENGINE
-            line = self._engine_frames(rows, tick)
+            line = self._engine_frames(rows, size, tick)
         else:
             table.source[rows] = Source.SILENCE
             table.source[engine_rows] = Source.ENGINE
-            line = np.zeros((len(rows), FRAME_SAMPLES), np.float32)
+            line = np.zeros((len(rows), size), np.float32)
             if len(engine_rows):
-                line[np.searchsorted(rows, engine_rows)] = self._engine_frames(engine_rows, tick)
+                line[np.searchsorted(rows, engine_rows)] = self._engine_frames(engine_rows, size, tick)
             if clip_rows is not None and len(clip_rows):
                 table.source[clip_rows] = Source.CLIP
                 for row, place in zip(clip_rows.tolist(), np.searchsorted(rows, clip_rows).tolist(), strict=True):
@@ -259,9 +277,14 @@ class Downlink:
         changed = (before != after) | table.jumped[rows]
         if changed.any():
             self._change_source(rows, line, before, after, changed, tick)
-        table.tail[rows] = line[:, -TAIL_SAMPLES:]
-        payload = g711.encode(line, table.codec[rows])
-        self._finish(rows, payload)
+        n_tail = size // _TAILS
+        table.tail[rows, :n_tail] = line[:, -n_tail:]
+        coded = table.coded[rows]
+        if coded.any():
+            self._finish_coded(rows[coded], list(line[coded]))
+            rows, line = rows[~coded], line[~coded]
+        if len(rows):
+            self._finish(rows, g711.encode(line, table.codec[rows]))
 
     def _change_source(
         self,
@@ -274,8 +297,10 @@ class Downlink:
     ) -> None:
         """No click: the new source fades in from a mirror image of what was sent last."""
         table = self._table
-        tail = table.tail[rows[changed]]
-        line[changed, :TAIL_SAMPLES] = line[changed, :TAIL_SAMPLES] * _RAMP + tail[:, ::-1] * (1 - _RAMP)
+        n_tail = line.shape[1] // _TAILS
+        tail = table.tail[rows[changed], :n_tail]
+        ramp = _RAMPS[n_tail]
+        line[changed, :n_tail] = line[changed, :n_tail] * ramp + tail[:, ::-1] * (1 - ramp)
         table.jumped[rows] = False
         changed &= before != after
         table.marker[rows[changed & (before == Source.SILENCE)]] = True
@@ -289,19 +314,19 @@ class Downlink:
         for row in heard.tolist():
             self._user.engine_heard(self._user.leg_of(row), tick)
 
-    def _engine_frames(self, rows: NDArray[np.intp], tick: int) -> NDArray[np.float32]:
+    def _engine_frames(self, rows: NDArray[np.intp], size: int, tick: int) -> NDArray[np.float32]:
         table = self._table
         if table.to_trim[rows].any():
             self._trim(rows[table.to_trim[rows] > 0])
         bank_of = table.play_bank[rows]
         bank = self._banks[int(bank_of[0])]
         if (bank_of == bank_of[0]).all():
-            line = bank.to_line(rows, bank.read_frames(rows))
+            line = bank.to_line(rows, bank.read_frames(rows), size)
         else:
-            line = np.zeros((len(rows), FRAME_SAMPLES), np.float32)
+            line = np.zeros((len(rows), size), np.float32)
             for number in np.unique(bank_of).tolist():
                 bank, member = self._banks[number], bank_of == number
-                line[member] = bank.to_line(rows[member], bank.read_frames(rows[member]))
+                line[member] = bank.to_line(rows[member], bank.read_frames(rows[member]), size)
         if (table.played[rows] >= table.mark_at[rows]).any():
             for row in rows[table.played[rows] >= table.mark_at[rows]].tolist():
                 self._user.mark_reached(self._user.leg_of(row))
@@ -367,9 +392,43 @@ class Downlink:
         sequence, timestamp = table.sequence[rows], table.timestamp[rows]
         packets.write_headers(table.payload_type[rows], table.marker[rows], sequence, timestamp, table.ssrc[rows])
         table.sequence[rows] = sequence + np.uint16(1)
-        table.timestamp[rows] = timestamp + np.uint32(FRAME_SAMPLES)
         table.marker[rows] = False
         table.packets_out[rows] += 1
+        self._advance(rows)
+        self._user.send_packets(rows, packets.views)
+
+    def _finish_coded(self, rows: NDArray[np.intp], lines: list[NDArray[np.float32]]) -> None:
+        """The same leg by leg: each has a coder of its own.  One that pauses (DTX) sends nothing."""
+        table = self._table
+        packets: list[memoryview] = []
+        sent: list[int] = []
+        for row, line in zip(rows.tolist(), lines, strict=True):
+            coded = self._user.leg_of(row).receiver.coded
+            payload = None if coded is None else coded.encode(line)
+            if payload is None:
+                table.marker[row] = True
+                continue
+            packet = build_rtp(
+                payload_type=int(table.payload_type[row]),
+                marker=bool(table.marker[row]),
+                sequence=int(table.sequence[row]),
+                timestamp=int(table.timestamp[row]),
+                ssrc=int(table.ssrc[row]),
+                payload=payload,
+            )
+            table.sequence[row] += 1
+            table.marker[row] = False
+            table.packets_out[row] += 1
+            sent.append(row)
+            packets.append(memoryview(packet))
+        self._advance(rows)
+        if sent:
+            self._user.send_packets(np.array(sent), packets)
+
+    def _advance(self, rows: NDArray[np.intp]) -> None:
+        """A frame's time has gone, sent or not."""
+        table = self._table
+        table.timestamp[rows] += table.frame_timestamps[rows]
         table.postponed[rows] = 0
         nominal = table.nominal[rows] + FRAME_TICKS
         due = table.due[rows] + FRAME_TICKS
@@ -379,13 +438,12 @@ class Downlink:
         if overdue.any():
             self._skip(rows[overdue], np.ones(int(overdue.sum()), np.int64))
             table.inserted[rows[overdue]] += 1
-        self._user.send_packets(rows, packets.views)
 
     def _send_events(self, rows: NDArray[np.intp]) -> None:
         table = self._table
         for row in rows.tolist():
             leg = self._user.leg_of(row)
-            step = leg.dtmf.next_slot()
+            step = leg.dtmf.next_slot(int(table.frame_timestamps[row]))
             if step.payload:
                 packet = build_rtp(
                     payload_type=leg.receiver.config.dtmf_payload_type or 0,
@@ -398,7 +456,7 @@ class Downlink:
                 table.sequence[row] += 1
                 table.packets_out[row] += 1
                 self._user.send_event(leg, packet)
-            table.timestamp[row] += FRAME_SAMPLES
+            table.timestamp[row] += table.frame_timestamps[row]
             table.nominal[row] += FRAME_TICKS
             table.due[row] += FRAME_TICKS
             table.marker[row] = True

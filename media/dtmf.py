@@ -17,7 +17,6 @@ DIGITS: Final = "0123456789*#ABCD"
 """RFC 4733 §3.2: event codes 0 to 15."""
 EVENT_TIMEOUT_MS: Final = 100
 """RFC 4733 §2.5.2.2 asks for updates every 50 ms; two lost in a row still do not end the event."""
-_UNITS_PER_MS: Final = 8
 _RECENT: Final = 8
 """Ended events remembered, so that their retransmitted end packets are not new digits."""
 
@@ -59,8 +58,13 @@ def parse_event_untrusted(payload: bytes) -> EventPayload:
 
 @attrs.define
 class DtmfReceiver:
-    """Digits of one leg."""
+    """Digits of one leg.
 
+    Attributes:
+        units_per_ms: of the RTP clock.
+    """
+
+    units_per_ms: int = 8
     _timestamp: int | None = None
     _event: int = 0
     _base: int = 0
@@ -113,7 +117,7 @@ class DtmfReceiver:
             return []
         self._remember(self._timestamp)
         self._timestamp = None
-        return [Digit(DIGITS[self._event], (self._base + self._duration) // _UNITS_PER_MS)]
+        return [Digit(DIGITS[self._event], (self._base + self._duration) // self.units_per_ms)]
 
     def _remember(self, timestamp: int | None) -> None:
         if timestamp is not None:
@@ -128,7 +132,7 @@ class SendStep:
     payload: bytes
     marker: bool
     offset: int
-    """Timestamp of the event relative to this slot's, in units of 1/8000 s, zero or negative."""
+    """Timestamp of the event relative to this slot's, in units of the RTP clock, zero or negative."""
 
 
 class DtmfSender:
@@ -162,8 +166,12 @@ class DtmfSender:
             raise ValueError("too many digits")
         self._queue += digits
 
-    def next_slot(self) -> SendStep:
-        """The next slot; only while `is_active`."""
+    def next_slot(self, slot_timestamps: int = 160) -> SendStep:
+        """The next slot; only while `is_active`.
+
+        Args:
+            slot_timestamps: units of the RTP clock in 20 ms.
+        """
         slot = self._slot
         self._slot += 1
         tone = self.TONE_SLOTS
@@ -173,7 +181,7 @@ class DtmfSender:
                 del self._queue[0]
             return SendStep(b"", False, 0)
         end = slot >= tone - 1
-        duration = min(slot + 1, tone) * 160
+        duration = min(slot + 1, tone) * slot_timestamps
         event = DIGITS.index(self._queue[0])
         payload = bytes([event, (0x80 if end else 0) | self.VOLUME]) + duration.to_bytes(2, "big")
-        return SendStep(payload, slot == 0, -160 * slot)
+        return SendStep(payload, slot == 0, -slot_timestamps * slot)

@@ -9,23 +9,25 @@ import numpy as np
 
 from media import g711
 from media.clips import Clip
+from media.codecs.base import PayloadError
+from media.coded import MAX_CONCEALED, CodedStream, open_coded
 from media.control import ControlError, StreamConfig
 from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
 from media.order import GapBuffer, Verdict, gap_wait_ticks
 from media.playout import PlayoutQueue
+from media.resample import LINE_RATE_HZ, WIDE_LINE_RATE_HZ
 from media.rtp import HeaderColumns, RtpPacket, RtpParseError, parse_rtp_untrusted
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
 
 __all__ = ["Leg", "LegCounters", "Receiver", "UplinkItem"]
 
-MAX_CONCEALED: Final = 50
-"""Frames made up for one gap: a second; a longer gap is cut short, the engine gains nothing from silence in a burst."""
-
 MAX_TTFB: Final = 256
+MAX_JITTER_MS: Final = 500
+"""A longer change is a pause or a new source."""
 
 UplinkItem = bytes | None
-"""Codes of one frame; None: a frame to be concealed."""
+"""Codes of one frame (of a coded leg: a `CodedItem`); None: a frame to be concealed."""
 
 
 @attrs.define
@@ -55,10 +57,14 @@ class Receiver:
     config: StreamConfig
     counters: LegCounters
     dtmf: DtmfReceiver = attrs.Factory(DtmfReceiver)
+    coded: CodedStream | None = None
+    """The codec where it is not G.711."""
     conceal_run: int = 0
     filled: int = 0
     _gap: GapBuffer[RtpPacket | None] | None = None
     _carry: bytearray = attrs.Factory(bytearray)
+    _missing: int = 0
+    """Packets given up since the last one with audio."""
 
     def configure(self, config: StreamConfig) -> None:
         """Takes a new stream configuration; the sequence goes on.
@@ -66,21 +72,39 @@ class Receiver:
         Raises:
             ControlError: a codec or payload type that we do not have.
         """
-        if config.codec not in g711.CODECS:
-            raise ControlError(f"codec {config.codec!r}")
         if not 0 <= config.payload_type < 128:
             raise ControlError(f"payload type {config.payload_type}")
         if not 0 <= config.expected_payload_type < 128:
             raise ControlError(f"payload type {config.expected_payload_type}")
         table, row = self.table, self.row
+        self._change_codec(config)
         self.config = config
         table.first[row] = HeaderColumns.first_of(config.expected_payload_type)
-        table.codec[row] = g711.CODECS[config.codec]
         table.payload_type[row] = config.payload_type
         table.rtp_timeout[row] = config.timeout_ms // TICK_MS if config.timeout_ms and config.receive else NEVER
         if not config.receive:
             table.fill_at[row] = NEVER
         self._settle()
+
+    def _change_codec(self, config: StreamConfig) -> None:
+        table, row, former = self.table, self.row, self.coded
+        if config.codec in g711.CODECS and config.clock_rate == LINE_RATE_HZ:
+            self.coded = None
+            table.codec[row] = g711.CODECS[config.codec]
+            table.frame_timestamps[row] = FRAME_SAMPLES
+        elif former is None or not former.is_same(config):
+            self.coded = coded = open_coded(config)
+            table.frame_timestamps[row] = coded.codec.frame_timestamps
+        if former is not None and former is not self.coded:
+            former.close()
+        table.coded[row] = self.coded is not None
+        table.wide[row] = self.coded is not None and self.coded.codec.sample_rate_hz == WIDE_LINE_RATE_HZ
+        self.dtmf.units_per_ms = config.clock_rate // 1000
+
+    def close(self) -> None:
+        """The leg is gone: gives the codec's memory back."""
+        if self.coded is not None:
+            self.coded.close()
 
     def receive_untrusted(self, datagram: memoryview, tick: int) -> tuple[list[UplinkItem], list[Digit]]:
         """Takes one packet that the columnar path refused; what is released goes to the engine in order."""
@@ -102,6 +126,8 @@ class Receiver:
         if packet.ssrc != int(table.ssrc_in[row]) or table.last_rtp[row] < 0:
             self._new_source(packet)
         table.last_rtp[row] = tick
+        if self.coded is not None and not is_event:
+            self._measure(packet.timestamp, tick)
         digits: list[Digit] = []
         if is_event:
             try:
@@ -153,7 +179,20 @@ class Receiver:
         table.jitter[row] = 0
         table.transit[row] = np.nan
         self._gap = None
+        self._missing = 0
         self._carry.clear()
+        if self.coded is not None:
+            self.coded.restart()
+
+    def _measure(self, timestamp: int, tick: int) -> None:
+        """RFC 3550 A.8, as the columns do it for G.711."""
+        table, row = self.table, self.row
+        sent_ms = (timestamp - int(table.transit_base[row])) * 1000 / self.config.clock_rate
+        transit = tick * TICK_MS - sent_ms
+        change = abs(transit - float(table.transit[row]))
+        if change < MAX_JITTER_MS:
+            table.jitter[row] += (change - float(table.jitter[row])) / 16
+        table.transit[row] = transit
 
     def _in_order(self, packet: RtpPacket, item: RtpPacket | None, tick: int) -> list[UplinkItem]:
         table, row = self.table, self.row
@@ -180,6 +219,8 @@ class Receiver:
         return items
 
     def _release(self, missing: int, packet: RtpPacket | None) -> list[UplinkItem]:
+        if self.coded is not None:
+            return self._release_coded(self.coded, missing, packet)
         items: list[UplinkItem] = []
         if missing:
             self.counters.lost += missing
@@ -193,12 +234,30 @@ class Receiver:
                 del self._carry[:FRAME_SAMPLES]
         return items
 
+    def _release_coded(self, coded: CodedStream, missing: int, packet: RtpPacket | None) -> list[UplinkItem]:
+        self.counters.lost += missing
+        self._missing += missing
+        if packet is None:
+            return []
+        missing, self._missing = self._missing, 0
+        filled, self.filled = self.filled, 0
+        try:
+            return coded.receive_untrusted(packet, missing, filled)
+        except PayloadError:
+            self.counters.invalid += 1
+            return []
+
     def _settle(self) -> None:
         """Back to the columnar path when nothing is special any more."""
         if self._gap is not None and self._gap.is_empty:
             self._gap = None
         self.table.plain[self.row] = (
-            self.config.receive and self._gap is None and not self._carry and not self.conceal_run and not self.filled
+            self.coded is None
+            and self.config.receive
+            and self._gap is None
+            and not self._carry
+            and not self.conceal_run
+            and not self.filled
         )
 
     def _wait(self) -> int:
@@ -217,6 +276,7 @@ class Leg:
     dtmf: DtmfSender = attrs.Factory(DtmfSender)
     playout: PlayoutQueue | None = None
     clip: Clip | None = None
+    clip_name: str = ""
     clip_position: int = 0
     clip_loop: bool = False
     filler_clip: str | None = None
@@ -229,28 +289,37 @@ class Leg:
         self.ttfb_ms.append(ttfb_ms)
         del self.ttfb_ms[:-MAX_TTFB]
 
+    @property
+    def line_rate_hz(self) -> int:
+        """Of what the party hears and says, and of clips for it."""
+        coded = self.receiver.coded
+        return LINE_RATE_HZ if coded is None else coded.codec.sample_rate_hz
+
     def next_clip_frame(self) -> tuple[Clip, bool]:
         """The next 20 ms of the clip; True with the last one of a clip that does not loop."""
         clip = self.clip
         if clip is None:
             raise ControlError("no clip")
         start = self.clip_position
-        self.clip_position = start + FRAME_SAMPLES
+        size = self.line_rate_hz // 50
+        self.clip_position = start + size
         ended = False
         if self.clip_position >= len(clip):
             self.clip_position = 0
             ended = not self.clip_loop
-        return clip[start : start + FRAME_SAMPLES], ended
+        return clip[start : start + size], ended
 
     def stats(self, table: LegTable) -> dict[str, Any]:
         """Counters for the signalling side."""
         row, counters = self.row, self.counters
         ttfb = sorted(self.ttfb_ms)
+        coded = self.receiver.coded
+        octets_out = int(table.packets_out[row]) * FRAME_SAMPLES if coded is None else coded.octets_out
         return {
             "packets_in": int(table.packets_in[row]),
             "octets_in": int(table.octets_in[row]),
             "packets_out": int(table.packets_out[row]),
-            "octets_out": int(table.packets_out[row]) * FRAME_SAMPLES,
+            "octets_out": octets_out,
             "lost": counters.lost,
             "late": counters.late,
             "duplicate": counters.duplicate,

@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from media.resample import LINE_RATE_HZ, Downsampler, Upsampler
+from media.resample import LINE_RATE_HZ, WIDE_LINE_RATE_HZ, Downsampler, Resampler, Upsampler
 from media.table import FRAME_SAMPLES, NEVER, TICK_MS, LegTable, Source
 
 __all__ = [
@@ -74,30 +74,47 @@ class PlayoutBank:
         self._down = Downsampler(factor) if factor > 1 else None
         self._up_history = np.zeros((table.capacity, self._up.history if self._up else 0), np.float32)
         self._down_history = np.zeros((table.capacity, self._down.history if self._down else 0), np.float32)
+        # for wide lines; memory that no leg touches costs nothing
+        is_same = rate_hz == WIDE_LINE_RATE_HZ
+        self._from_wide = None if is_same else Resampler(WIDE_LINE_RATE_HZ, rate_hz)
+        self._to_wide = None if is_same else Resampler(rate_hz, WIDE_LINE_RATE_HZ)
+        self._from_wide_history = _memory_of(self._from_wide, table)
+        self._to_wide_history = _memory_of(self._to_wide, table)
 
     def reset(self, row: int) -> None:
-        self._up_history[row] = 0
-        self._down_history[row] = 0
+        for history in (self._up_history, self._down_history, self._from_wide_history, self._to_wide_history):
+            history[row] = 0
 
     def forget_played(self, rows: NDArray[np.intp]) -> None:
         """Empties the memory of the filter towards the line, where what comes next does not follow what was."""
         self._down_history[rows] = 0
+        self._to_wide_history[rows] = 0
 
     def to_engine(self, rows: NDArray[np.intp], line: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Frames of the line, shape (n, 160), each leg at most once, at the engine's rate, shape (n, frame)."""
+        """Frames of a line, shape (n, 160) or (n, 320), each leg at most once, at the engine's rate, (n, frame)."""
+        if line.shape[1] != FRAME_SAMPLES:
+            if self._from_wide is None:
+                return line
+            return self._filtered(self._from_wide, self._from_wide_history, rows, line)
         if self._up is None:
             return line
         return self._filtered(self._up, self._up_history, rows, line)
 
-    def to_line(self, rows: NDArray[np.intp], frames: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Frames of engines, shape (n, frame), at the line rate, shape (n, 160)."""
+    def to_line(
+        self, rows: NDArray[np.intp], frames: NDArray[np.int16], size: int = FRAME_SAMPLES
+    ) -> NDArray[np.float32]:
+        """Frames of engines, shape (n, frame), at a line's rate, shape (n, ``size``): 160 or 320."""
+        if size != FRAME_SAMPLES:
+            if self._to_wide is None:
+                return frames.astype(np.float32)
+            return self._filtered(self._to_wide, self._to_wide_history, rows, frames)
         if self._down is None:
             return frames.astype(np.float32)
         return self._filtered(self._down, self._down_history, rows, frames)
 
     @staticmethod
     def _filtered(
-        resampler: Upsampler | Downsampler,
+        resampler: Upsampler | Downsampler | Resampler,
         history: NDArray[np.float32],
         rows: NDArray[np.intp],
         frames: NDArray[np.float32] | NDArray[np.int16],
@@ -135,6 +152,10 @@ class PlayoutBank:
         table.played[rows] += self.frame
         taken: NDArray[np.int16] = self.ring[rows, read % RING_FRAMES]
         return taken
+
+
+def _memory_of(resampler: Resampler | None, table: LegTable) -> NDArray[np.float32]:
+    return np.zeros((table.capacity, 0 if resampler is None else resampler.history), np.float32)
 
 
 def ahead_ticks(table: LegTable, rows: NDArray[np.intp], rate_hz: NDArray[np.intp], tick: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Batch polyphase FIR between the 8 kHz line and an engine's rate, an integer multiple of it.
+"""Batch polyphase FIR between a line and an engine's rate.
 
 A streaming resampler such as soxr's holds back tens of milliseconds; this filter is linear phase with 24 taps per
 phase, so it delays by 1.5 ms and holds nothing back.  The convolution is done as matrix products: a frame is cut into
@@ -9,15 +9,18 @@ taps.  The memory of each leg is a row of the caller's history column.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-__all__ = ["LINE_RATE_HZ", "TAPS_PER_PHASE", "Downsampler", "Upsampler"]
+__all__ = ["LINE_RATE_HZ", "TAPS_PER_PHASE", "WIDE_LINE_RATE_HZ", "Downsampler", "Resampler", "Upsampler"]
 
 LINE_RATE_HZ: Final = 8000
+WIDE_LINE_RATE_HZ: Final = 16000
+"""Of legs with a wideband codec: their audio never passes through 8 kHz."""
 TAPS_PER_PHASE: Final = 24
 _BLOCK: Final = 16
 """Line samples per matrix row; 8 to 32 measured equal, larger is slower."""
@@ -26,11 +29,15 @@ _KAISER_BETA: Final = 5.4
 """58 dB in the stop band with the transition from 3400 to 4600 Hz that 24 taps per phase allow."""
 
 
-def _prototype(factor: int) -> NDArray[np.float64]:
-    """Windowed-sinc low-pass at ``factor`` times the line rate, unity gain at 0 Hz, length 24 × factor."""
+def _prototype(factor: int, cutoff_share: float = 2 * _CUTOFF_HZ / LINE_RATE_HZ) -> NDArray[np.float64]:
+    """Windowed-sinc low-pass at ``factor`` times the lower rate, unity gain at 0 Hz, length 24 × factor.
+
+    Args:
+        cutoff_share: of half the lower rate.
+    """
     n_taps = TAPS_PER_PHASE * factor
     position = np.arange(n_taps) - (n_taps - 1) / 2
-    cutoff = 2 * _CUTOFF_HZ / (LINE_RATE_HZ * factor)
+    cutoff = cutoff_share / factor
     taps = cutoff * np.sinc(cutoff * position) * np.kaiser(n_taps, _KAISER_BETA)
     return np.asarray(taps / taps.sum())
 
@@ -76,6 +83,37 @@ class Downsampler:
     def process(self, extended: NDArray[np.float32]) -> NDArray[np.float32]:
         """As `Upsampler.process`; n_in a multiple of 16 × factor, returns (n_legs, n_in / factor)."""
         return _blockwise(extended, extended.shape[1] - self.history, _BLOCK * self.factor, self._matrix)
+
+
+class Resampler:
+    """Any ratio of the rates in use, such as 16 to 24 kHz; attributes as `Upsampler`.
+
+    Raises:
+        ValueError: a block of 16 samples of the lower rate has no whole number of the other's.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        common = math.gcd(from_hz, to_hz)
+        up, down = to_hz // common, from_hz // common
+        lower = min(up, down)
+        if _BLOCK % lower:
+            raise ValueError(f"{from_hz} to {to_hz} Hz")
+        taps = _prototype(max(up, down)) * up
+        self.history = (len(taps) - 1) // up
+        self._step = _BLOCK * down // lower
+        n_out = self._step * up // down
+        matrix = np.zeros((self.history + self._step, n_out), np.float32)
+        for i in range(n_out):
+            newest = i * down // up
+            for j in range(newest - self.history, newest + 1):
+                tap = i * down - j * up
+                if tap < len(taps):
+                    matrix[self.history + j, i] = taps[tap]
+        self._matrix = matrix
+
+    def process(self, extended: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `Upsampler.process`; 20 ms of every rate in use is a multiple of the block."""
+        return _blockwise(extended, extended.shape[1] - self.history, self._step, self._matrix)
 
 
 def _blockwise(extended: NDArray[np.float32], n_in: int, step: int, matrix: NDArray[np.float32]) -> NDArray[np.float32]:

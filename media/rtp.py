@@ -28,8 +28,8 @@ __all__ = [
 HEADER_BYTES: Final = 12
 MAX_PACKET_BYTES: Final = 1536
 """No datagram of telephony audio is larger than an Ethernet frame; what is, is cut and fails to parse."""
-MAX_PAYLOAD_BYTES: Final = 1200
-"""150 ms of G.711, more than any packetisation time in use (RFC 3551 suggests at most 200 ms, gateways use ≤ 60)."""
+MAX_PAYLOAD_BYTES: Final = 1440
+"""180 ms of G.711, more than any packetisation time in use (RFC 3551 suggests at most 200 ms, gateways use ≤ 60)."""
 
 
 class RtpParseError(Exception):

@@ -24,7 +24,7 @@ NEVER: Final = np.iinfo(np.int64).max // 2
 RECENT_TICKS: Final = 50
 """250 ms: what a stall piled up has gone to an echoing engine and come back by then."""
 TAIL_SAMPLES: Final = 40
-"""5 ms of the last frame sent, from which a change of source is cross-faded."""
+"""5 ms of the last frame sent, from which a change of source is cross-faded; twice as many of a wide line."""
 
 
 class TableFullError(Exception):
@@ -60,7 +60,9 @@ class LegTable:
 
         # receiving
         self.first = column("u2")  # first two octets of a plain packet of the payload type, see rtp.HeaderColumns
-        self.codec = column("u1")  # number in g711.CODECS, both directions
+        self.codec = column("u1")  # number in g711.CODECS, both directions; without meaning for a coded leg
+        self.coded = column("?")  # another codec than G.711: handled leg by leg
+        self.wide = column("?")  # the line has 16 kHz
         self.ssrc_in = column("u4")
         self.next_sequence = column("u2")
         self.plain = column("?")  # in-order 20 ms packets may take the columnar path
@@ -108,8 +110,9 @@ class LegTable:
         self.timestamp = column("u4")
         self.ssrc = column("u4")
         self.payload_type = column("u1")
+        self.frame_timestamps = column("u4")  # by how much the timestamp grows in 20 ms
         self.marker = column("?")
-        self.tail = column("f4", TAIL_SAMPLES)
+        self.tail = column("f4", 2 * TAIL_SAMPLES)
         self.clip = column("?")  # a clip plays
         self.event = column("?")  # a telephone event is being sent
         self.packets_out = column("i8")

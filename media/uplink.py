@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media import g711
+from media.coded import CodedStream
 from media.conceal import conceal, overlap_into
 from media.dtmf import Digit
 from media.leg import Leg, UplinkItem
@@ -29,6 +30,8 @@ BATCH_ROWS: Final = 512
 FILL_AFTER_TICKS: Final = 15
 """75 ms without a packet: from then on the engine gets made-up frames in real time, or it would never notice that the
 caller, whose phone sends nothing in pauses, has stopped speaking."""
+PAUSE_TICKS: Final = FRAME_TICKS + 3
+"""The same where the phone has announced its pause (DTX): only jitter is waited for."""
 CATCH_UP_PACKETS: Final = 4096
 """So many packets are passed on late after a stall, some 15 ms of work, divided by the legs; older ones are thrown
 away.  Catching up must not be the next stall."""
@@ -190,7 +193,9 @@ class Uplink:
     def _take(self, leg: Leg, items: list[UplinkItem], digits: Iterable[Digit], tick: int) -> None:
         if items:
             if self._table.fill_at[leg.row] != NEVER or leg.receiver.config.receive:
-                self._table.fill_at[leg.row] = tick + FILL_AFTER_TICKS
+                coded = leg.receiver.coded
+                is_pause = coded is not None and coded.is_pausing
+                self._table.fill_at[leg.row] = tick + (PAUSE_TICKS if is_pause else FILL_AFTER_TICKS)
             self._deliver_items(leg, items, tick)
         for digit in digits:
             self._user.digit_received(leg, digit)
@@ -198,6 +203,9 @@ class Uplink:
     def _deliver_items(self, leg: Leg, items: list[UplinkItem], tick: int) -> None:
         table, receiver = self._table, leg.receiver
         rows = np.array([leg.row])
+        if receiver.coded is not None:
+            self._deliver_coded(leg, receiver.coded, rows, items, tick)
+            return
         codec = table.codec[rows]
         for item in items:
             if item is None:
@@ -216,9 +224,24 @@ class Uplink:
             table.history[rows, :FRAME_SAMPLES] = table.history[rows, FRAME_SAMPLES:]
             table.history[rows, FRAME_SAMPLES:] = codes
 
+    def _deliver_coded(
+        self, leg: Leg, coded: CodedStream, rows: NDArray[np.intp], items: list[UplinkItem], tick: int
+    ) -> None:
+        for item in items:
+            if item is None:
+                leg.receiver.concealed()
+                leg.counters.concealed_frames += 1
+            else:
+                leg.receiver.recovered()
+            for line in coded.decode(item):
+                self._deliver_line(rows, line, tick)
+
     def _deliver(self, rows: NDArray[np.intp], codes: NDArray[np.uint8], tick: int) -> None:
+        self._deliver_line(rows, g711.decode(codes, self._table.codec[rows]), tick)
+
+    def _deliver_line(self, rows: NDArray[np.intp], line: NDArray[np.float32], tick: int) -> None:
+        """20 ms of each of ``rows``, shape (n, 160), or (n, 320) of wide lines."""
         table = self._table
-        line = g711.decode(codes, table.codec[rows])
         began, ended = self.vad.update(rows, line)
         if len(began) or len(ended):
             for row in began.tolist():
@@ -235,7 +258,7 @@ class Uplink:
             self._resample(self._banks[number], rows[member], line[member])
         peer = table.peer[rows]
         if (peer >= 0).any():
-            self._bridge(peer, line, tick)
+            self._bridge(rows, peer, line, tick)
 
     def _resample(self, bank: PlayoutBank, rows: NDArray[np.intp], line: NDArray[np.float32]) -> None:
         samples = bank.to_engine(rows, line)
@@ -244,10 +267,14 @@ class Uplink:
         self._table.frames_up[rows] += 1
         self._user.to_engine(bank, rows, samples.astype(np.int16))
 
-    def _bridge(self, peer: NDArray[np.int32], line: NDArray[np.float32], tick: int) -> None:
+    def _bridge(self, rows: NDArray[np.intp], peer: NDArray[np.int32], line: NDArray[np.float32], tick: int) -> None:
         """Audio for the other leg goes into its queue; a full queue drops it."""
         table = self._table
         joined = np.flatnonzero(peer >= 0)
         target = peer[joined].astype(np.intp)
-        room = table.write[target] - table.read[target] < RING_FRAMES
-        self._banks[0].write_frames(target[room], line[joined[room]].astype(np.int16), tick)
+        joined = joined[table.write[target] - table.read[target] < RING_FRAMES]
+        bank_of = table.play_bank[peer[joined]]
+        for number in np.unique(bank_of).tolist():
+            bank, member = self._banks[number], joined[bank_of == number]
+            samples = np.clip(np.rint(bank.to_engine(rows[member], line[member])), -32768, 32767).astype(np.int16)
+            bank.write_frames(peer[member].astype(np.intp), samples, tick)

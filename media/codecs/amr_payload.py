@@ -94,7 +94,10 @@ class AmrFormat:
         if not payload:
             raise PayloadError("empty payload")
         read = self._unpack_aligned_untrusted if self._octet_aligned else self._unpack_efficient_untrusted
-        return Unpacked(read(payload), self._request_of(payload[0] >> 4))
+        frames = read(payload)
+        last = frames[-1]
+        is_pause = last is None or frame_type(last) == self._kind.sid_type
+        return Unpacked(frames, self._request_of(payload[0] >> 4), is_pause)
 
     def pack(self, frames: Sequence[bytes]) -> bytes:
         """Several frames make one packet; each must have the length of its type."""

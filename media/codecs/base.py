@@ -55,10 +55,12 @@ class Unpacked:
     Attributes:
         frames: coded frames in order, 20 ms each; None: the sender says that this one is missing, or sent none (DTX).
         mode_request: the mode that the peer asks us to send (AMR's CMR), None: no wish.
+        is_pause: the sender pauses after it (DTX): what follows is comfort noise until more comes.
     """
 
     frames: tuple[bytes | None, ...]
     mode_request: int | None = None
+    is_pause: bool = False
 
 
 class PayloadFormat(Protocol):
@@ -77,7 +79,7 @@ class FrameDecoder(Protocol):
     """State of one incoming stream."""
 
     def decode(self, frame: bytes | None) -> NDArray[np.int16]:
-        """20 ms; None conceals a lost frame or fills a pause with what the codec takes for comfort noise.
+        """20 ms, of a longer frame a multiple; None (always 20 ms) conceals a lost frame or fills a pause.
 
         Never raises for what is in a frame that `PayloadFormat` let through.
         """

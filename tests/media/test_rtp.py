@@ -66,7 +66,7 @@ def test_any_octets_give_a_packet_or_the_one_error(datagram: bytes) -> None:
         b"\x90" + bytes(11) + b"\x00\x00\xff\xff" + bytes(20),
         b"\xa0" + bytes(30) + b"\x00",
         b"\xa0" + bytes(30) + b"\xff",
-        b"\x80" + bytes(1300),
+        b"\x80" + bytes(1500),
     ],
     ids=["empty", "version0", "no payload", "version1", "csrc", "extension", "padding0", "padding255", "huge"],
 )

@@ -1,0 +1,144 @@
+"""A leg whose codec has state (every one but G.711): packets to 20 ms of samples, and back.
+
+Everything here runs per packet of such a leg; `media.codecs` has the codecs, `media.uplink` and `media.downlink` the
+columns around it. Frames are told apart by their timestamps, so that what redundancy brings twice is heard once, and
+what it brings of a lost packet is not made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from media.codecs.base import Codec, CodecError, Parameters
+from media.codecs.registry import find_codec
+from media.control import ControlError, StreamConfig
+from media.rtp import RtpPacket
+
+__all__ = ["MAX_CONCEALED", "NO_DATA", "CodedItem", "CodedStream", "open_coded"]
+
+MAX_CONCEALED: Final = 50
+"""Frames made up for one gap: a second; a longer gap is cut short, the engine gains nothing from silence in a burst."""
+NO_DATA: Final = b""
+"""A frame that its sender left out: comfort noise, not loss."""
+MAX_MISSING: Final = 500
+"""Frames; a larger step of the timestamp is a new stream's."""
+
+CodedItem = bytes | None
+"""A coded frame, `NO_DATA`, or None for one to be concealed."""
+
+
+@attrs.define(eq=False, slots=False)
+class CodedStream:
+    """Both directions of one leg.
+
+    Attributes:
+        is_pausing: what came last announced a pause (DTX).
+        octets_out: payload octets sent.
+    """
+
+    codec: Codec
+    send_parameters: Parameters
+    receive_parameters: Parameters
+    is_pausing: bool = False
+    octets_out: int = 0
+    _next: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Raises CodecError: parameters that the codec cannot do."""
+        self._unpacking = self.codec.receive_format(self.receive_parameters)
+        self._packing = self.codec.send_format(self.send_parameters)
+        self._decoder = self.codec.new_decoder(self.receive_parameters)
+        try:
+            self._encoder = self.codec.new_encoder(self.send_parameters)
+        except CodecError:
+            self._decoder.close()
+            raise
+
+    @property
+    def line_samples(self) -> int:
+        """Of 20 ms."""
+        return self.codec.frame_samples
+
+    def is_same(self, config: StreamConfig) -> bool:
+        """Whether a new configuration leaves the codec as it is."""
+        return (
+            (self.codec.name, self.codec.clock_rate_hz) == (config.codec.upper(), config.clock_rate)
+            and self.send_parameters == config.send_parameters
+            and self.receive_parameters == config.receive_parameters
+        )
+
+    def restart(self) -> None:
+        """Another source: its timestamps have nothing to do with the former ones."""
+        self._next = None
+        self.is_pausing = False
+
+    def receive_untrusted(self, packet: RtpPacket, missing: int, filled: int) -> list[CodedItem]:
+        """The frames of a packet that follows, in order, what came before.
+
+        Args:
+            missing: packets that were given up before it.
+            filled: frames that were made up meanwhile because nothing came.
+
+        Raises:
+            PayloadError: the payload cannot be read.
+        """
+        unpacked = self._unpacking.unpack_untrusted(packet.payload)
+        if unpacked.mode_request is not None:
+            self._encoder.request_mode(unpacked.mode_request)
+        step = self.codec.frame_timestamps
+        items: list[CodedItem] = []
+        first = 0
+        if self._next is not None:
+            ahead = ((packet.timestamp - self._next + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+            if 0 < ahead <= MAX_MISSING * step and missing:
+                items = [None] * max(0, min(ahead // step, MAX_CONCEALED) - filled)
+            elif -len(unpacked.frames) * step < ahead < 0:
+                first = -ahead // step  # sent once more
+            elif ahead <= -len(unpacked.frames) * step and ahead > -MAX_MISSING * step:
+                first = len(unpacked.frames)
+        if first < len(unpacked.frames):
+            self._next = (packet.timestamp + len(unpacked.frames) * step) & 0xFFFFFFFF
+        items += [NO_DATA if frame is None else frame for frame in unpacked.frames[first:]]
+        self.is_pausing = unpacked.is_pause
+        return items
+
+    def decode(self, item: CodedItem) -> Iterator[NDArray[np.float32]]:
+        """Lines of 20 ms, shape (1, `line_samples`); more than one for a codec with longer frames."""
+        samples = self._decoder.decode(item or None)
+        size = self.line_samples
+        for at in range(0, len(samples), size):
+            yield samples[None, at : at + size].astype(np.float32)
+
+    def encode(self, line: NDArray[np.float32]) -> bytes | None:
+        """The payload of a packet with 20 ms, shape (`line_samples`,); None: nothing is to be sent."""
+        samples = np.clip(np.rint(line), -32768, 32767).astype(np.int16)
+        frame = self._encoder.encode(samples)
+        if frame is None:
+            return None
+        payload = self._packing.pack([frame])
+        self.octets_out += len(payload)
+        return payload
+
+    def close(self) -> None:
+        self._decoder.close()
+        self._encoder.close()
+
+
+def open_coded(config: StreamConfig) -> CodedStream:
+    """The codec of a configuration.
+
+    Raises:
+        ControlError: this machine does not have it, or not with these parameters.
+    """
+    codec = find_codec(config.codec, config.clock_rate)
+    if codec is None:
+        raise ControlError(f"codec {config.codec!r}/{config.clock_rate}")
+    try:
+        return CodedStream(codec, config.send_parameters, config.receive_parameters)
+    except CodecError as error:
+        raise ControlError(f"codec {config.codec!r}: {error}") from error
