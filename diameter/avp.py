@@ -44,7 +44,11 @@ MAX_AVPS = 1024
 
 _HEADER = struct.Struct(">II")
 _VENDOR_HEADER = struct.Struct(">III")
+_unpack_header = _HEADER.unpack_from
+_unpack_number = struct.Struct(">I").unpack_from
 _MAX_LENGTH = (1 << 24) - 1
+_VENDOR_BIT = FLAG_VENDOR << 24
+_KEPT_FLAGS = FLAG_MANDATORY | FLAG_PROTECTED
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -90,6 +94,12 @@ class Avp:
         return header + data + _PADDING[length & 3]
 
 
+_new_avp = object.__new__
+_set_code, _set_data, _set_vendor, _set_flags = (
+    getattr(Avp, name).__set__ for name in ("code", "data", "vendor", "flags")
+)
+
+
 class Avps(tuple[Avp, ...]):
     """The AVPs of a message or of a group, in wire order. Equal to the tuple of its AVPs."""
 
@@ -115,7 +125,7 @@ class Avps(tuple[Avp, ...]):
     @classmethod
     def of(cls, avps: Iterable[Avp | None]) -> Avps:
         """The AVPs that are there: None stands for an optional AVP that is left out."""
-        return cls(avp for avp in avps if avp is not None)
+        return cls([avp for avp in avps if avp is not None])
 
 
 def decode_avps_untrusted(data: bytes, start: int = 0) -> Avps:
@@ -132,19 +142,25 @@ def decode_avps_untrusted(data: bytes, start: int = 0) -> Avps:
     while position < end:
         if end - position < 8:
             raise RemoteDiameterError("AVP header cut short", INVALID_AVP_LENGTH)
-        code, word = _HEADER.unpack_from(data, position)
-        flags, length = word >> 24, word & _MAX_LENGTH
-        header, vendor = 8, 0
-        if flags & FLAG_VENDOR:
-            header = 12
+        code, word = _unpack_header(data, position)
+        length = word & _MAX_LENGTH
+        first, last, vendor = position + 8, position + length, 0
+        if word & _VENDOR_BIT:
             if end - position < 12:
                 raise RemoteDiameterError("AVP header cut short", INVALID_AVP_LENGTH)
-            vendor = int.from_bytes(data[position + 8 : position + 12])
-        if length < header or length > end - position:
-            failed = Avp(code, b"", vendor, flags & FLAG_MANDATORY)
+            (vendor,) = _unpack_number(data, first)
+            first += 4
+        if last < first or last > end:
+            failed = Avp(code, b"", vendor, word >> 24 & FLAG_MANDATORY)
             raise RemoteDiameterError("AVP length wrong", INVALID_AVP_LENGTH, failed_avp=failed)
         if len(found) == MAX_AVPS:
             raise RemoteDiameterError("too many AVPs", RESOURCES_EXCEEDED)
-        found.append(Avp(code, data[position + header : position + length], vendor, flags & 0x60))
-        position += (length + 3) & ~3
+        # as the constructor does, in half the time: this loop is most of what reading a message costs
+        avp = _new_avp(Avp)
+        _set_code(avp, code)
+        _set_data(avp, data[first:last])
+        _set_vendor(avp, vendor)
+        _set_flags(avp, word >> 24 & _KEPT_FLAGS)
+        found.append(avp)
+        position = last + (-length & 3)
     return Avps(found)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from diameter.avp import Avp, Avps, decode_avps_untrusted
 from diameter.errors import FramingError, LocalDiameterError, RemoteDiameterError
@@ -151,11 +151,11 @@ class Message:
         session = self.avps.find((0, 263))
         body = [session, *avps, *self.avps.find_all((0, 284))]
         flags = self.flags & FLAG_PROXIABLE | (FLAG_ERROR if is_error else 0)
-        return evolve(self, flags=flags, avps=Avps.of(body))
+        return Message(self.code, self.application_id, flags, Avps.of(body), self.hop_by_hop, self.end_to_end)
 
     def with_ids(self, *, hop_by_hop: int, end_to_end: int) -> Message:
         """The same message with other identifiers."""
-        return evolve(self, hop_by_hop=hop_by_hop, end_to_end=end_to_end)
+        return Message(self.code, self.application_id, self.flags, self.avps, hop_by_hop, end_to_end)
 
     def encode(self) -> bytes:
         """The whole message.

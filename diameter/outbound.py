@@ -71,7 +71,7 @@ class OutboundRequests:
         if route is None:
             self._counters["no_peer"] += 1
             raise NoPeerError(f"no open peer for application {message.application_id}")
-        identified = evolve(message, end_to_end=self._next_end_to_end())
+        identified = message.with_ids(hop_by_hop=0, end_to_end=self._next_end_to_end())
         answered = trio.Event()
         row = self._pending.add(identified, answered, deadline=now + deadline_s)
         try:

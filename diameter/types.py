@@ -52,6 +52,9 @@ class AvpFormat(Enum):
     ENUMERATED = "Enumerated"  # int (Integer32)
     IP_FILTER_RULE = "IPFilterRule"  # str
 
+    # members are single objects, and looked up for each AVP: Enum's own hash would hash the name in Python
+    __hash__ = object.__hash__
+
 
 @frozen
 class _Codec:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from diameter.avp import FLAG_MANDATORY, Avp, AvpKey, Avps, decode_avps_untrusted
 from diameter.errors import LocalDiameterError, RemoteDiameterError
@@ -69,17 +69,17 @@ class MandatoryBit(Enum):
 
 @frozen
 class AvpDefinition:
-    """One row: how an AVP is called, known, built and read."""
+    """One row: how an AVP is called, known, built and read. `key` is (vendor, code)."""
 
     name: str
     code: int
     vendor: int
     data_format: AvpFormat
     mandatory_bit: MandatoryBit
+    key: AvpKey = field(init=False, eq=False, repr=False)
 
-    @property
-    def key(self) -> AvpKey:
-        return self.vendor, self.code
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.vendor, self.code))
 
     def avp(self, value: Any, *, mandatory: bool = False) -> Avp:
         """Builds the AVP with the flags of its row.
@@ -160,6 +160,27 @@ class GrammarRule:
 
 
 @frozen
+class Limits:
+    """The rules of a command or group, ready for checking.
+
+    Attributes:
+        least: what must be there, and how often.
+        most: how often at most, by key; what is not here may occur any number of times.
+    """
+
+    least: tuple[tuple[AvpDefinition, int], ...]
+    most: Mapping[AvpKey, int]
+
+    @classmethod
+    def of(cls, rules: Iterable[GrammarRule]) -> Limits:
+        rules = tuple(rules)
+        return cls(
+            tuple((rule.definition, rule.minimum) for rule in rules if rule.minimum),
+            {rule.definition.key: rule.maximum for rule in rules if rule.maximum is not None},
+        )
+
+
+@frozen
 class CommandDefinition:
     """A command in one direction."""
 
@@ -168,6 +189,10 @@ class CommandDefinition:
     application_id: int
     flags: int
     rules: tuple[GrammarRule, ...]
+    limits: Limits = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "limits", Limits.of(self.rules))
 
     @property
     def is_request(self) -> bool:
@@ -188,6 +213,11 @@ class Dictionary:
     avps_by_key: Mapping[AvpKey, AvpDefinition]
     groups: Mapping[AvpKey, tuple[GrammarRule, ...]]
     commands: Mapping[tuple[int, int, bool], CommandDefinition]
+    _group_limits: Mapping[AvpKey, Limits] = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        limits = {key: Limits.of(rules) for key, rules in self.groups.items()}
+        object.__setattr__(self, "_group_limits", limits)
 
     def __getitem__(self, name: str) -> AvpDefinition:
         try:
@@ -212,25 +242,30 @@ class Dictionary:
         Raises:
             RemoteDiameterError: 5001, 5005 or 5009 with the AVP at fault.
         """
-        self._check(message.avps, command.rules, message)
+        self._check(message.avps, command.limits, message)
         for avp in message.avps:
-            rules = self.groups.get(avp.key)
-            if rules is not None:
-                self._check(decode_avps_untrusted(avp.data), rules, message)
+            limits = self._group_limits.get((avp.vendor, avp.code))
+            if limits is not None:
+                self._check(decode_avps_untrusted(avp.data), limits, message)
 
-    def _check(self, avps: Avps, rules: tuple[GrammarRule, ...], message: Message) -> None:
+    def _check(self, avps: Avps, limits: Limits, message: Message) -> None:
+        known = self.avps_by_key
         counts: dict[AvpKey, int] = {}
         for avp in avps:
-            counts[avp.key] = counts.get(avp.key, 0) + 1
-            if avp.is_mandatory and avp.key not in self.avps_by_key:
+            key = avp.vendor, avp.code
+            counts[key] = counts.get(key, 0) + 1
+            if avp.flags & FLAG_MANDATORY and key not in known:
                 raise RemoteDiameterError("unknown AVP with M bit", AVP_UNSUPPORTED, failed_avp=avp, request=message)
-        for rule in rules:
-            count = counts.get(rule.definition.key, 0)
-            if count < rule.minimum:
-                missing = rule.definition.example()
+        for definition, least in limits.least:
+            if counts.get(definition.key, 0) < least:
+                missing = definition.example()
                 raise RemoteDiameterError("AVP missing", MISSING_AVP, failed_avp=missing, request=message)
-            if rule.maximum is not None and count > rule.maximum:
-                surplus = list(avps.find_all(rule.definition.key))[rule.maximum]
+        if len(counts) == len(avps):
+            return  # each once; no rule wants less
+        for key, count in counts.items():
+            most = limits.most.get(key, count)
+            if count > most:
+                surplus = list(avps.find_all(key))[most]
                 raise RemoteDiameterError(
                     "AVP too often", AVP_OCCURS_TOO_MANY_TIMES, failed_avp=surplus, request=message
                 )

@@ -6,12 +6,13 @@ are held against the command notation when read (5001, 5005, 5009); answers are 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, Self
 
 import attrs
 from attrs import frozen
 
-from diameter.avp import Avp, Avps
+from diameter.avp import Avp, AvpKey, Avps
 from diameter.base_commands import SH_APPLICATION
 from diameter.dictionary import base
 from diameter.dictionary.base import VENDOR_3GPP, ResultCode
@@ -39,6 +40,24 @@ __all__ = [
 
 NO_STATE_MAINTAINED = 1
 
+# AVPs that have few values in one process: each is written once and kept. A full table just starts again.
+_STEADY = frozenset(
+    {
+        "Origin-Host",
+        "Origin-Realm",
+        "Destination-Host",
+        "Destination-Realm",
+        "Server-Name",
+        "Service-Indication",
+        "Data-Reference",
+        "Identity-Set",
+        "Subs-Req-Type",
+        "Send-Data-Indication",
+    }
+)
+_MAX_KNOWN = 256
+
+_SESSION_ID = base.SESSION_ID
 _PUBLIC_IDENTITY = SH["Public-Identity"]
 _MSISDN = SH["MSISDN"]
 _EXTERNAL_IDENTIFIER = SH["External-Identifier"]
@@ -74,8 +93,8 @@ class UserIdentity:
     external_identifier: str | None = None
 
     def members(self) -> list[Avp | None]:
-        given = [self.public_identity, self.msisdn, self.external_identifier]
-        if sum(value is not None for value in given) != 1:
+        given = (self.public_identity, self.msisdn, self.external_identifier)
+        if given.count(None) != 2:
             raise LocalDiameterError("User-Identity wants exactly one identity")
         return [
             _PUBLIC_IDENTITY.optional(self.public_identity),
@@ -112,15 +131,20 @@ class SupportedFeatures:
     is_required: bool = attrs.field(default=False, eq=False)
 
     def members(self) -> list[Avp | None]:
-        return [
-            base.VENDOR_ID.avp(VENDOR_3GPP),
-            _FEATURE_LIST_ID.avp(self.feature_list_id),
-            _FEATURE_LIST.avp(self.feature_list),
-        ]
+        return [*_feature_members(self.feature_list_id, self.feature_list)]
 
     @classmethod
     def read_untrusted(cls, avps: Avps) -> Self:
         return cls(_FEATURE_LIST.number(avps) or 0, _FEATURE_LIST_ID.number(avps) or 0)
+
+
+@lru_cache(_MAX_KNOWN)
+def _feature_members(feature_list_id: int, feature_list: int) -> tuple[Avp, ...]:
+    return (
+        base.VENDOR_ID.avp(VENDOR_3GPP),
+        _FEATURE_LIST_ID.avp(feature_list_id),
+        _FEATURE_LIST.avp(feature_list),
+    )
 
 
 @frozen
@@ -166,37 +190,61 @@ def _many(name: str, *, model: type[GroupModel] | None = None) -> Any:
     return attrs.field(default=(), converter=tuple, metadata=_wire(name, model=model, is_many=True))
 
 
-@frozen
+@frozen(eq=False)
 class _Slot:
-    """One field of a message class."""
+    """One field of a message class. `known`: the AVP of each value so far, where values are steady."""
 
     name: str
     definition: AvpDefinition
     model: type[GroupModel] | None
     is_many: bool
+    known: dict[Any, Avp] | None
 
     def build(self, value: Any) -> Avp:
-        if self.model is None:
+        if self.model is not None:
+            return self.definition.avp(value.members(), mandatory=getattr(value, "is_required", False))
+        if self.known is None:
             return self.definition.avp(value)
-        return self.definition.avp(value.members(), mandatory=getattr(value, "is_required", False))
+        avp = self.known.get(value)
+        if avp is None:
+            if len(self.known) >= _MAX_KNOWN:
+                self.known.clear()
+            avp = self.known[value] = self.definition.avp(value)
+        return avp
 
     def read(self, avp: Avp) -> Any:
         value = self.definition.value(avp)
         return self.model.read_untrusted(value) if self.model is not None else value
 
 
-_SLOTS: dict[type[_ShMessage], tuple[_Slot, ...]] = {}
+_Slots = tuple[tuple[_Slot, ...], dict[AvpKey, _Slot]]
+_SLOTS: dict[type[_ShMessage], _Slots] = {}
 
 
-def _slots(cls: type[_ShMessage]) -> tuple[_Slot, ...]:
-    """The AVP fields of a class, found once."""
-    if cls not in _SLOTS:
-        _SLOTS[cls] = tuple(
-            _Slot(field.name, field.metadata["avp"], field.metadata["model"], field.metadata["many"])
-            for field in attrs.fields(cls)
-            if "avp" in field.metadata
-        )
-    return _SLOTS[cls]
+def _slots(cls: type[_ShMessage]) -> _Slots:
+    """The AVP fields of a class, found once: in the order of writing, Session-Id first, and by key."""
+    found = _SLOTS.get(cls)
+    if found is None:
+        slots = tuple(_slot(field) for field in attrs.fields(cls) if "avp" in field.metadata)
+        found = _SLOTS[cls] = slots, {slot.definition.key: slot for slot in slots}
+    return found
+
+
+def _slot(field: attrs.Attribute[Any]) -> _Slot:
+    definition, model = field.metadata["avp"], field.metadata["model"]
+    known: dict[Any, Avp] | None = {} if definition.name in _STEADY else None
+    return _Slot(field.name, definition, model, field.metadata["many"], known)
+
+
+# Session-Id leads (§8.8); what every Sh message carries follows it
+_HEAD = (SH_APPLICATION.avp(), base.AUTH_SESSION_STATE.avp(NO_STATE_MAINTAINED))
+
+
+@lru_cache(_MAX_KNOWN)
+def _result_avp(code: int, vendor: int) -> Avp:
+    if not vendor:
+        return base.RESULT_CODE.avp(code)
+    return base.EXPERIMENTAL_RESULT.avp([base.VENDOR_ID.avp(vendor), base.EXPERIMENTAL_RESULT_CODE.avp(code)])
 
 
 @frozen(kw_only=True)
@@ -209,28 +257,31 @@ class _ShMessage:
     origin_host: str = _one("Origin-Host", default="")
     origin_realm: str = _one("Origin-Realm", default="")
 
-    def _body(self) -> list[Avp | None]:
-        avps: list[Avp | None] = []
-        for slot in _slots(type(self)):
+    def _tail(self) -> list[Avp]:
+        """What comes after Session-Id and `_HEAD`."""
+        avps: list[Avp] = []
+        slots, _ = _slots(type(self))
+        for slot in slots[1:]:
             value = getattr(self, slot.name)
             if slot.is_many:
-                avps.extend(slot.build(item) for item in value)
+                for item in value:
+                    avps.append(slot.build(item))
             elif value is not None:
                 avps.append(slot.build(value))
-        # Session-Id leads (§8.8); what every Sh message carries follows it
-        avps[1:1] = [SH_APPLICATION.avp(), base.AUTH_SESSION_STATE.avp(NO_STATE_MAINTAINED)]
         return avps
 
     @classmethod
     def _read(cls, message: Message) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for slot in _slots(cls):
+        _, by_key = _slots(cls)
+        for avp in message.avps:
+            slot = by_key.get((avp.vendor, avp.code))
+            if slot is None:
+                continue
             if slot.is_many:
-                values[slot.name] = tuple(slot.read(avp) for avp in message.avps.find_all(slot.definition.key))
-            else:
-                avp = message.avps.find(slot.definition.key)
-                if avp is not None:
-                    values[slot.name] = slot.read(avp)
+                values.setdefault(slot.name, []).append(slot.read(avp))
+            elif slot.name not in values:
+                values[slot.name] = slot.read(avp)
         return values
 
 
@@ -245,7 +296,7 @@ class _ShRequest(_ShMessage):
 
     def to_message(self) -> Message:
         """The request; the node adds the identifiers. Raises LocalDiameterError for values that do not fit."""
-        return self.COMMAND.message(self._body())
+        return self.COMMAND.message([_SESSION_ID.avp(self.session_id), *_HEAD, *self._tail()])
 
     @classmethod
     def read_untrusted(cls, message: Message) -> Self:
@@ -267,15 +318,8 @@ class _ShAnswer(_ShMessage):
 
     def to_answer(self, request: Message) -> Message:
         """The answer to that request, with its Session-Id and identifiers."""
-        result = self.result
-        if result.vendor:
-            written = base.EXPERIMENTAL_RESULT.avp(
-                [base.VENDOR_ID.avp(result.vendor), base.EXPERIMENTAL_RESULT_CODE.avp(result.code)]
-            )
-        else:
-            written = base.RESULT_CODE.avp(result.code)
-        body = self._body()[1:]
-        return request.build_answer([*body[:2], written, *body[2:]])
+        written = _result_avp(self.result.code, self.result.vendor)
+        return request.build_answer([*_HEAD, written, *self._tail()])
 
     @classmethod
     def read_untrusted(cls, message: Message) -> Self:

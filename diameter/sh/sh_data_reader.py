@@ -9,7 +9,7 @@ depth. How far a document deviates from the schema, `find_deviations_untrusted` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
 from typing import Any
@@ -99,37 +99,43 @@ def _schema() -> etree.XMLSchema:
     return etree.XMLSchema(etree.fromstring(text))
 
 
+# keeps nothing of one document for the next
+_PARSER = etree.XMLParser(
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    huge_tree=False,
+    remove_comments=True,
+    remove_pis=True,
+)
+
+_TOO_MANY = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)}) or count(//*) > {MAX_ELEMENTS}")
+
+
 def parse_document_untrusted(xml: bytes) -> etree._Element:
     """The root of any XML document within our bounds. Raises RemoteDiameterError (5100)."""
     if len(xml) > MAX_USER_DATA_BYTES:
         raise _not_recognized("Sh-Data too large")
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
     try:
-        root = etree.fromstring(xml, parser)
+        root = etree.fromstring(xml, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
         raise _not_recognized("Sh-Data is not well-formed") from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise _not_recognized("Sh-Data with a DTD")
-    depth = 0
-    for n_elements, (event, _) in enumerate(etree.iterwalk(root, events=("start", "end"))):
-        depth += 1 if event == "start" else -1
-        if depth > MAX_DEPTH or n_elements > 2 * MAX_ELEMENTS:
-            raise _not_recognized("Sh-Data too deep or too many elements")
+    if _TOO_MANY(root):
+        raise _not_recognized("Sh-Data too deep or too many elements")
     return root
 
 
 def element_name(element: etree._Element) -> str:
     """Local name, spelled as the specification does."""
     tag = element.tag
-    if not isinstance(tag, str):
-        return ""  # an entity reference: left unresolved on purpose
+    # an entity reference has no name: it is left unresolved on purpose
+    return _specified_name(tag) if isinstance(tag, str) else ""
+
+
+@lru_cache(1024)
+def _specified_name(tag: str) -> str:
     local = tag.rpartition("}")[2]
     return _SYNONYMS.get(local, local)
 
