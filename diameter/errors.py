@@ -13,9 +13,11 @@ __all__ = [
     "FramingError",
     "LocalDiameterError",
     "NoPeerError",
+    "PeerBusyError",
     "PendingFullError",
     "RemoteDiameterError",
     "RequestTimeoutError",
+    "ThrottledError",
 ]
 
 
@@ -63,6 +65,14 @@ class NoPeerError(DiameterError):
 
 class PendingFullError(NoPeerError):
     """The table of unanswered requests is full: the peers do not keep up."""
+
+
+class PeerBusyError(NoPeerError):
+    """The peers that serve the application have answered TOO_BUSY a moment ago (RFC 6733 §7.1.3)."""
+
+
+class ThrottledError(NoPeerError):
+    """The request is one of those that an overload report wants dropped (RFC 7683)."""
 
 
 class RequestTimeoutError(DiameterError):

@@ -31,6 +31,7 @@ from diameter.node_config import NodeConfig
 from diameter.outbound import OutboundRequests, WireTap
 from diameter.peer import PeerState
 from diameter.peer_link import PeerConfig, PeerLink
+from diameter.redirect_targets import RedirectTargets
 from diameter.routing import ReconnectTimer
 from diameter.transport import Connection
 
@@ -103,10 +104,12 @@ class DiameterNode:
         self._outbound = OutboundRequests(
             self.links,
             self.counters,
+            RedirectTargets(self, config),
             next_end_to_end=self.next_end_to_end,
             on_wire=on_wire,
             first_hop_by_hop=self._random.getrandbits(32),
             max_pending=config.max_pending,
+            overload_control=config.overload_control,
         )
         self._inbound = InboundRequests(self.commands, on_request, self.counters, max_requests=config.max_inbound)
         self._acceptor = Acceptor(self, wait_s=config.wait_s, accept_from=config.accept_from)
@@ -180,18 +183,21 @@ class DiameterNode:
             finally:
                 self._nursery = None
 
-    async def request(self, message: Message, *, deadline_s: float) -> Message:
+    async def request(self, message: Message, *, deadline_s: float, user: str | None = None) -> Message:
         """Sends a request and waits for its answer. Safe to cancel: a late answer is dropped.
 
         Args:
             message: the request; hop-by-hop and end-to-end ids are set here.
             deadline_s: seconds from now.
+            user: key of the user that it is about. The host behind an agent that answers for him is remembered, and
+                becomes Destination-Host of his next requests until it fails (TS 29.328 §6.1).
 
         Raises:
-            NoPeerError: no open peer serves the application (at once), or the table is full.
+            NoPeerError: no open peer serves the application (at once); PendingFullError: the table is full;
+                PeerBusyError: the peers have answered TOO_BUSY; ThrottledError: an overload report wants it dropped.
             RequestTimeoutError: no answer in time, failover included.
         """
-        return await self._outbound.request(message, deadline_s=deadline_s)
+        return await self._outbound.request(message, deadline_s=deadline_s, user=user)
 
     async def disconnect(self, cause: DisconnectCause = DisconnectCause.REBOOTING) -> None:
         """DPR to every open peer; returns when they have closed, at the latest after `wait_s`. No reconnecting."""
@@ -225,7 +231,7 @@ class DiameterNode:
 
     def on_link_message(self, link: PeerLink, connection: Connection, message: Message) -> None:
         if not message.is_request:
-            self._outbound.receive_answer(message, connection)
+            self._outbound.receive_answer(message, link, connection)
             return
 
         def reply(answer: Message) -> None:
@@ -237,6 +243,10 @@ class DiameterNode:
     def on_link_wire(self, direction: str, link: PeerLink, message: Message) -> None:
         if self._on_wire is not None:
             self._on_wire(direction, link.name, message)
+
+    def on_target_gone(self, link: PeerLink) -> None:
+        self.notify()
+        self._outbound.target_gone(link)
 
     def on_peer_restart(self, link: PeerLink) -> None:
         self.counters["peer_restart"] += 1
@@ -265,6 +275,15 @@ class DiameterNode:
 
     # connections
 
+    @property
+    def nursery(self) -> trio.Nursery | None:
+        """Where tasks of the node run; None while it does not, or says goodbye."""
+        return None if self._is_stopping else self._nursery
+
+    async def connect(self, peer: PeerConfig) -> Connection:
+        """A connection to a peer. Raises OSError."""
+        return await self._connector.connect(peer)
+
     def new_link(self, name: str, config: PeerConfig | None) -> PeerLink:
         """A peer that is not connected yet."""
         return PeerLink(
@@ -278,14 +297,14 @@ class DiameterNode:
         )
 
     def _accept(self, connection: Connection) -> None:
-        self._acceptor.accept(None if self._is_stopping else self._nursery, connection)
+        self._acceptor.accept(self.nursery, connection)
 
     async def _keep_connected(self, link: PeerLink) -> None:
         assert link.config is not None, "only configured peers are connected to"
         peer = link.config
         while True:
             if not self._is_stopping:
-                await link.connect_once(lambda: self._connector.connect(peer))
+                await link.connect_once(lambda: self.connect(peer))
             if self._is_stopping or link.machine.state is not PeerState.CLOSED:
                 # stopping, or the peer has connected to us: look again when something changes
                 await self._changed.wait()

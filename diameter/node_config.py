@@ -32,6 +32,12 @@ class NodeConfig:
         reconnect_first_s, reconnect_max_s: Tc, first and longest.
         max_pending: unanswered requests at most.
         max_inbound: requests of peers under way at most; more are answered TOO_BUSY.
+        follow_redirects: connect to hosts that a redirect names, if they are in our realm, in that of a peer or of the
+            request, or in `redirect_hosts`. Peers that are connected anyway are always followed to.
+        redirect_hosts: further hosts that may be connected to; `.realm` stands for all hosts of a realm.
+        max_redirect_peers: such connections at most.
+        redirect_idle_s: after which one without use is closed.
+        overload_control: offer RFC 7683 in requests, and throttle as reports ask.
     """
 
     origin_host: str
@@ -49,3 +55,8 @@ class NodeConfig:
     reconnect_max_s: float = 30.0
     max_pending: int = 10_000
     max_inbound: int = 2_000
+    follow_redirects: bool = True
+    redirect_hosts: tuple[str, ...] = ()
+    max_redirect_peers: int = 16
+    redirect_idle_s: float = 300.0
+    overload_control: bool = True

@@ -79,6 +79,8 @@ class PeerLink:
     Attributes:
         name: `host:port` as configured, or the Origin-Host of a peer that connected to us.
         capabilities: what its CER or CEA said; None before the first.
+        is_redirect_target: connected to because of a redirect; gets nothing else.
+        last_used: when a request was redirected to it.
         last_failure: why the last attempt to connect came to nothing, or the connection ended; "" where none is known.
     """
 
@@ -109,6 +111,8 @@ class PeerLink:
         self.capabilities: Capabilities | None = None
         self.n_opened = 0
         self.last_failure = ""
+        self.is_redirect_target = False
+        self.last_used = 0.0
 
     @property
     def is_open(self) -> bool:

@@ -14,16 +14,32 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from diameter.errors import PendingFullError
 from diameter.message import FLAG_RETRANSMITTED, Message, mark_retransmitted
+from diameter.redirect import DiameterUri
 
-__all__ = ["DuplicateFilter", "PendingRequest", "PendingTable"]
+__all__ = ["Detour", "DuplicateFilter", "PendingRequest", "PendingTable"]
 
 _ID_MASK = 0xFFFFFFFF
 
 W = TypeVar("W")
+
+
+@define(eq=False)
+class Detour:
+    """Where a redirected request is to go.
+
+    Attributes:
+        hosts: those that are still to be tried.
+        target: the peer that is to get it, opaque here.
+        answer: the redirect indication; None when the redirection was remembered.
+    """
+
+    hosts: list[DiameterUri]
+    target: object
+    answer: Message | None
 
 
 @define(eq=False)
@@ -40,6 +56,11 @@ class PendingRequest(Generic[W]):
         n_sent: how often it was written to a connection.
         excluded: connections that have had it and were lost or suspect.
         answer: set by the owner before the waiter is told.
+        user: key under which the host that serves it is remembered.
+        host: Destination-Host.
+        is_host_ours: True when the node has put it in (remembered, or redirected), so that it may take it out again.
+        detour: set while it is redirected.
+        n_redirects: how often it was.
     """
 
     message: Message
@@ -51,6 +72,11 @@ class PendingRequest(Generic[W]):
     n_sent: int = 0
     excluded: set[Hashable] = field(factory=set)
     answer: Message | None = None
+    user: str | None = None
+    host: str | None = None
+    is_host_ours: bool = False
+    detour: Detour | None = None
+    n_redirects: int = 0
 
 
 class PendingTable(Generic[W]):
@@ -119,12 +145,18 @@ class PendingTable(Generic[W]):
         return row
 
     def restore(self, row: PendingRequest[W]) -> None:
-        """Puts a matched row back: its answer was none, it has to be sent elsewhere."""
+        """Puts a matched row back: its answer was none, it has to be sent again."""
         row.hop_by_hop = self._take_id()
         self._rows[row.hop_by_hop] = row
-        if row.connection is not None:
-            row.excluded.add(row.connection)
         row.connection = row.answer = None
+
+    def rewrite(self, row: PendingRequest[W], message: Message) -> None:
+        """Gives a row other AVPs for its next sending; T stays when it was set."""
+        if row.n_sent:
+            flags = message.flags | row.frame[4] & FLAG_RETRANSMITTED
+            message = evolve(message, flags=flags)
+            row.frame = message.with_ids(hop_by_hop=row.hop_by_hop, end_to_end=message.end_to_end).encode()
+        row.message = message
 
     def discard(self, row: PendingRequest[W]) -> None:
         """Forgets a row, answered or not."""

@@ -22,6 +22,7 @@ IMPURE = {"asyncio", "random", "secrets", "select", "socket", "ssl", "subprocess
 SANS_IO = ["ims_as/sip/*.py", "ims_as/isc/*.py", "ifc/*.py", "media/engines/base.py", "media/engines/ims_as_v1.py"]
 SANS_IO += ["ims_as/defence/*.py", "ims_as/oss/alarm*.py", "ims_as/oss/hss_watch.py"]
 SANS_IO += [f"diameter/{name}.py" for name in ("avp", "framing", "message", "peer", "pending", "routing", "watchdog")]
+SANS_IO += [f"diameter/{name}.py" for name in ("backoff", "host_memory", "overload", "redirect", "selection")]
 SANS_IO += [f"media/{name}.py" for name in ("conceal", "dtmf", "g711", "order", "playout", "resample", "rtp", "vad")]
 SANS_IO += ["media/codecs/*.py"]
 SANS_IO += [f"ims_as/call/{name}.py" for name in ("admission", "bypass", "engine_health", "failure", "session_data")]

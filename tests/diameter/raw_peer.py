@@ -128,7 +128,7 @@ async def listen_raw(
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
-            with suppress(EOFError, trio.BrokenResourceError):
+            with suppress(EOFError, trio.BrokenResourceError, trio.ClosedResourceError):
                 await script(RawPeer(stream, name, *applications, realm=realm))
 
     listeners = await trio.open_tcp_listeners(port, host=host)

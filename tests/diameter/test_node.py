@@ -14,6 +14,7 @@ from diameter.dictionary.base import BASE, DisconnectCause
 from diameter.errors import (
     LocalDiameterError,
     NoPeerError,
+    PeerBusyError,
     PendingFullError,
     RemoteDiameterError,
     RequestTimeoutError,
@@ -606,6 +607,10 @@ def test_busy_peer_is_not_the_last_word() -> None:
         assert answer.number(base.RESULT_CODE) == 2001
         assert not seen[0].is_retransmitted
         await second.disconnect()
+        # the first one has asked for a pause; after it its answer is the last word
+        with pytest.raises(PeerBusyError):
+            await client.request(build_request(client), deadline_s=1.0)
+        await trio.sleep(0.1)
         alone = await client.request(build_request(client), deadline_s=1.0)
         assert alone.number(base.RESULT_CODE) == 3004
         assert client.n_pending == 0

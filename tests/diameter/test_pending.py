@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from diameter.avp import Avps
+from diameter.avp import Avp, Avps
 from diameter.errors import PendingFullError
 from diameter.message import Message, decode_message_untrusted
 from diameter.pending import DuplicateFilter, PendingRequest, PendingTable
@@ -84,7 +84,7 @@ def test_refused_row_goes_elsewhere_without_t() -> None:
     first = answer_to(table.send_on(row, "a"))
     assert table.match(first, "a") is row
     table.restore(row)
-    assert (row.answer, row.connection, row.excluded) == (None, None, {"a"})
+    assert (row.answer, row.connection) == (None, None)
     second = table.send_on(row, "b", is_retransmission=False)
     assert not decode_message_untrusted(second).is_retransmitted
     third = table.send_on(row, "c")
@@ -92,6 +92,20 @@ def test_refused_row_goes_elsewhere_without_t() -> None:
     assert decode_message_untrusted(table.send_on(row, "d", is_retransmission=False)).is_retransmitted
     assert table.match(answer_to(second), "b") is None
     assert len(table) == 1
+
+
+def test_rewritten_row_keeps_its_ids_and_t() -> None:
+    table = build_table()
+    row = table.add(build_request(end_to_end=4711), "w", deadline=10.0)
+    table.rewrite(row, Message(306, 16777217, 0xC0, Avps([Avp(1, b"a")]), end_to_end=4711))
+    first = decode_message_untrusted(table.send_on(row, "a"))
+    assert (len(first.avps), first.end_to_end, first.is_retransmitted) == (1, 4711, False)
+    table.take_connection("a", now=0.0)
+    table.send_on(row, "b")
+    table.rewrite(row, build_request(end_to_end=4711))
+    third = decode_message_untrusted(table.send_on(row, "c", is_retransmission=False))
+    assert (len(third.avps), third.end_to_end, third.is_retransmitted) == (0, 4711, True)
+    assert table.match(answer_to(third.encode()), "c") is row
 
 
 def test_row_that_waited_without_ever_being_sent_carries_no_t() -> None:
