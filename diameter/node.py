@@ -131,6 +131,10 @@ class DiameterNode:
         """Requests of ours without answer."""
         return len(self._outbound)
 
+    def overload_reductions(self) -> dict[str, int]:
+        """Percentages that hosts and realms want less now (RFC 7683)."""
+        return self._outbound.overload.reductions(now=trio.current_time())
+
     def new_session_id(self) -> str:
         """A Session-Id that was never used before (RFC 6733 §8.8)."""
         self._session_number += 1

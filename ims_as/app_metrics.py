@@ -39,11 +39,18 @@ class MetricsBridge:
                 self.metrics.follow(self.metrics.reg_events, count, outcome)
         self._refresh_gate()
         if self.node is not None:
-            for peer in self.node.peer_states():
-                self.metrics.set_peer_state(str(peer["peer"]), str(peer["state"]), is_open=bool(peer["is_open"]))
-
+            self._refresh_diameter(self.node)
         if self.sh is not None:
             self._refresh_sh(self.sh)
+
+    def _refresh_diameter(self, node: DiameterNode) -> None:
+        metrics, states = self.metrics, node.peer_states()
+        for peer in states:
+            metrics.set_peer_state(str(peer["peer"]), str(peer["state"]), is_open=bool(peer["is_open"]))
+        metrics.keep_peers({str(peer["peer"]) for peer in states})
+        metrics.follow_all(metrics.diameter_events, node.counters)
+        metrics.diameter_pending.set(node.n_pending)
+        metrics.set_reductions(node.overload_reductions())
 
     def _refresh_sh(self, sh: ShClient) -> None:
         metrics, stats = self.metrics, sh.stats

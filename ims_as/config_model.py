@@ -196,6 +196,13 @@ class DiameterConfig:
     """Origin-Hosts that may do so besides those of ``peers``; ``.realm`` stands for all hosts of a realm."""
     tls: DiameterTlsConfig | None = None
     """Certificates for ``tls:`` addresses; a reload reads the files again."""
+    overload_control: bool = True
+    """Offer overload control (RFC 7683) in requests, and send less when an HSS or a realm asks for it."""
+    follow_redirects: bool = True
+    """Connect to an HSS that an SLF redirects to, if it is in our realm, in that of a peer or in
+    ``destination_realm``, or in ``redirect_hosts``. Peers that are connected anyway are always followed to."""
+    redirect_hosts: tuple[str, ...] = ()
+    """Further hosts that may be connected to so; ``.realm`` stands for all hosts of a realm."""
     sh: ShConfig = ShConfig()
 
 

@@ -35,6 +35,9 @@ def build_node_config(config: DiameterConfig, tls: TlsContexts | None) -> NodeCo
         tls=tls,
         source_host=config.source,
         accept_from=config.accept_from,
+        overload_control=config.overload_control,
+        follow_redirects=config.follow_redirects,
+        redirect_hosts=config.redirect_hosts,
     )
 
 

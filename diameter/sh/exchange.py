@@ -103,7 +103,8 @@ class ShExchange:
             data_references=tuple(references),
             **keys.avps(Operation.PULL),
         )
-        answer = self._read(UserDataAnswer, await self._ask(request.to_message(), deadline), Operation.PULL, references)
+        message = await self._ask(request.to_message(), identity, deadline)
+        answer = self._read(UserDataAnswer, message, Operation.PULL, references)
         wildcard = answer.wildcarded_public_identity or answer.wildcarded_impu
         data = ShData()
         if answer.user_data:
@@ -135,7 +136,7 @@ class ShExchange:
             user_data=document,
             **keys.avps(Operation.UPDATE),
         )
-        message = await self._ask(request.to_message(), deadline)
+        message = await self._ask(request.to_message(), identity, deadline)
         self._read(ProfileUpdateAnswer, message, Operation.UPDATE, references)
 
     async def subscribe(
@@ -173,7 +174,7 @@ class ShExchange:
             one_time_notification=0 if is_one_time else None,
             **keys.avps(operation),
         )
-        message = await self._ask(request.to_message(), deadline)
+        message = await self._ask(request.to_message(), identity, deadline)
         answer = self._read(SubscribeNotificationsAnswer, message, operation, references)
         data: ShData | None = None
         if answer.user_data:
@@ -212,12 +213,14 @@ class ShExchange:
             "user_identity": identity,
         }
 
-    async def _ask(self, message: Message, deadline: float) -> Message:
+    async def _ask(self, message: Message, identity: UserIdentity, deadline: float) -> Message:
         deadline_s = deadline - trio.current_time()
         if deadline_s <= 0:
             raise ShTimeoutError("the HSS did not answer within the budget")
         try:
-            answer = await self._node.request(message, deadline_s=deadline_s)
+            # the host that serves the user is remembered, and asked directly the next time
+            user = identity.public_identity or identity.msisdn or identity.external_identifier
+            answer = await self._node.request(message, deadline_s=deadline_s, user=user)
         except RequestTimeoutError:
             self._stats.unanswered += 1
             raise ShTimeoutError("the HSS did not answer within the budget") from None

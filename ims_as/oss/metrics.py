@@ -105,6 +105,7 @@ class Metrics:
         self._refreshers: list[Callable[[], None]] = []
         self._totals: dict[tuple[int, tuple[str, ...]], float] = {}
         self._peer_states: dict[str, set[str]] = {}
+        self._reductions: set[str] = set()
         # a time series more per counter that says only when the process started; the switch is global in the library
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
@@ -175,6 +176,13 @@ class Metrics:
         self.diameter_peer_state = self._gauges(
             "diameter_peer_state", "1 for the state that the Diameter peer is in.", "peer", "state"
         )
+        self.diameter_events = self._counters(
+            "diameter_events", "What the Diameter node went through, by event (docs/diameter.md).", "event"
+        )
+        self.diameter_pending = self._gauge("diameter_pending_requests", "Diameter requests without answer.")
+        self.diameter_reduction = self._gauges(
+            "diameter_overload_reduction_percent", "How much less a host or realm wants (RFC 7683).", "node"
+        )
 
         # media
         self.media_worker_up = self._gauges("media_worker_up", "1 when the media worker answers.", "worker")
@@ -221,6 +229,19 @@ class Metrics:
         self._peer_states[peer].add(state)
         self.diameter_peer_state.labels(peer, state).set(1)
         self.diameter_peer_up.labels(peer).set(int(is_open))
+
+    def keep_peers(self, present: set[str]) -> None:
+        """Notes peers that are no more: those that had connected to us, or were redirected to."""
+        for peer in self._peer_states.keys() - present:
+            self.set_peer_state(peer, "Closed", is_open=False)
+
+    def set_reductions(self, reductions: Mapping[str, int]) -> None:
+        """Overload reports in force; those that have ended go to 0."""
+        for name in self._reductions - reductions.keys():
+            self.diameter_reduction.labels(name).set(0)
+        for name, percent in reductions.items():
+            self.diameter_reduction.labels(name).set(percent)
+        self._reductions = set(reductions)
 
     def before_scrape(self, refresh: Callable[[], None]) -> None:
         """Registers what is called before each exposition; it must be quick and must not raise."""

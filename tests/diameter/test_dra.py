@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 import trio
 
-from diameter.base_commands import Application
 from diameter.dictionary import base
-from diameter.dictionary.base import RELAY_APPLICATION_ID, VENDOR_3GPP, ResultCode
+from diameter.dictionary.base import VENDOR_3GPP, ResultCode
 from diameter.errors import PeerBusyError, RequestTimeoutError, ThrottledError
 from diameter.message import Message
 from diameter.node import DiameterNode
 from diameter.overload import OC_OLR, SUPPORTED_FEATURES, ReportType, report_avps
-from tests.diameter.raw_peer import RawPeer, listen_raw
+from tests.diameter.agent import Agent, Answering, refusing, serving
+from tests.diameter.raw_peer import RawPeer
 from tests.diameter.support import build_client, build_request, run_trio
-
-RELAY = Application(RELAY_APPLICATION_ID)
-Answering = Callable[[RawPeer, Message], Awaitable[None]]
-
-
-class Agent:
-    """A relay agent that answers requests as told.
-
-    Attributes:
-        seen: requests.
-    """
-
-    def __init__(self, name: str, answering: Answering) -> None:
-        self.name = name
-        self.answering = answering
-        self.seen: list[Message] = []
-
-    @property
-    def hosts(self) -> list[str | None]:
-        """Destination-Host of each request."""
-        return [request.text(base.DESTINATION_HOST) for request in self.seen]
-
-    async def listen(self, nursery: trio.Nursery) -> tuple[str, int]:
-        return await listen_raw(nursery, self._serve, self.name, RELAY)
-
-    async def _serve(self, raw: RawPeer) -> None:
-        await raw.accept()
-        while True:
-            request = await raw.read_code(306)
-            self.seen.append(request)
-            await self.answering(raw, request)
-
-
-def serving(*hosts: str) -> Answering:
-    """Hosts behind the agent take turns, unless one is named; a name that is not there cannot be delivered."""
-    turn = 0
-
-    async def answer(raw: RawPeer, request: Message) -> None:
-        nonlocal turn
-        named = request.text(base.DESTINATION_HOST)
-        if named is not None and named not in hosts:
-            await raw.answer(request, 3002)
-            return
-        turn += 1
-        await raw.answer(request, 2001, origin_host=named or hosts[(turn - 1) % len(hosts)])
-
-    return answer
-
-
-def refusing(result: int, *, origin_host: str | None = None, times: int = 10**6) -> Answering:
-    """Answers so for some times, then well."""
-    n = 0
-
-    async def answer(raw: RawPeer, request: Message) -> None:
-        nonlocal n
-        n += 1
-        await raw.answer(request, result if n <= times else 2001, origin_host=origin_host)
-
-    return answer
 
 
 async def start(nursery: trio.Nursery, *agents: Agent, **config: object) -> DiameterNode:

@@ -93,3 +93,21 @@ def test_peer_state_is_one_of_several() -> None:
     assert sample(metrics, "ims_as_diameter_peer_state", peer="hss", state="WAIT_I_CEA") == 0
     assert sample(metrics, "ims_as_diameter_peer_state", peer="hss", state="I_OPEN") == 1
     assert sample(metrics, "ims_as_diameter_peer_up", peer="hss") == 1
+
+
+def test_peers_that_are_no_more_are_closed() -> None:
+    metrics = Metrics()
+    metrics.set_peer_state("hss", "I-Open", is_open=True)
+    metrics.set_peer_state("hss2", "R-Open", is_open=True)
+    metrics.keep_peers({"hss"})
+    assert sample(metrics, "ims_as_diameter_peer_up", peer="hss") == 1
+    assert sample(metrics, "ims_as_diameter_peer_up", peer="hss2") == 0
+    assert sample(metrics, "ims_as_diameter_peer_state", peer="hss2", state="R-Open") == 0
+
+
+def test_reductions_end() -> None:
+    metrics = Metrics()
+    metrics.set_reductions({"hss": 30, "realm": 10})
+    metrics.set_reductions({"hss": 40})
+    assert sample(metrics, "ims_as_diameter_overload_reduction_percent", node="hss") == 40
+    assert sample(metrics, "ims_as_diameter_overload_reduction_percent", node="realm") == 0
