@@ -75,5 +75,6 @@ class Alarming:
                 now=trio.current_time(),
                 wall=time.time(),
                 failures=failures,
+                not_permitted=sh.stats.not_permitted,
             )
             await trio.sleep(tick_s)

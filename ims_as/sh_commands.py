@@ -162,7 +162,7 @@ def put_command(
 
     A profile that is not valid is refused, with line and reason.
     """
-    from ims_as.call.profile_document import ProfileDocumentError, edit_profile, parse_edits, profile_problems
+    from ims_as.call.profile_document import ProfileDocumentError, edit_profile_untrusted, parse_edits, profile_problems
 
     settings, overrides = _split_words(words)
     config = load_or_exit(path, overrides, status=EXIT_USAGE)
@@ -178,7 +178,9 @@ def put_command(
         except ProfileDocumentError as error:
             fail(str(error), EXIT_USAGE)
         _warn_of_agent(edits.get("agent"), config.agents)
-        update = _run(change_service_data, config, impu, lambda stored: edit_profile(stored, edits), **options)
+        update = _run(
+            change_service_data, config, impu, lambda stored: edit_profile_untrusted(stored, edits), **options
+        )
     else:
         xml = None if delete else file.read(MAX_USER_DATA_BYTES + 1)
         if xml is not None and not force:

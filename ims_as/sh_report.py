@@ -12,7 +12,13 @@ from diameter.sh.client import ShProfile
 from diameter.sh.userdata import ShData
 from ifc.explain import describe_trigger_point
 from ifc.parser import IfcError, parse_criteria_untrusted
-from ims_as.call.profile_document import SettingChange, compare_profiles, flatten, show, unknown_elements
+from ims_as.call.profile_document import (
+    SettingChange,
+    compare_profiles_untrusted,
+    flatten,
+    show,
+    unknown_elements_untrusted,
+)
 from ims_as.call.service_settings import DOCUMENT, parse_service_settings_untrusted
 
 __all__ = ["change_lines", "describe_changes", "describe_profile", "describe_push", "profile_lines", "push_lines"]
@@ -157,7 +163,7 @@ def _settings(service_data: bytes | None) -> dict[str, Any]:
         return {}
     try:
         settings = parse_service_settings_untrusted(service_data)
-        unknown = unknown_elements(service_data)
+        unknown = unknown_elements_untrusted(service_data)
     except ValueError:
         return {}
     if any(problem.element == DOCUMENT for problem in settings.problems):
@@ -192,7 +198,7 @@ def describe_changes(before: bytes | None, after: bytes | None) -> list[dict[str
     """The settings that differ, as plain values; None where one of the two is not a profile."""
     if any(xml is not None and not _settings(xml) for xml in (before, after)):
         return None
-    return [attrs.asdict(change) for change in compare_profiles(before, after)]
+    return [attrs.asdict(change) for change in compare_profiles_untrusted(before, after)]
 
 
 def change_lines(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ims_as.call.give_back import pass_on, refuse, unable
 from ims_as.call.profile import load_profile
 from ims_as.call.routing import find_rule
 from ims_as.call.service_settings import SettingProblem
+from ims_as.isc.profile_key import read_profile_key_untrusted
 from ims_as.media_client import MediaError
 from ims_as.sip.body import foreign_type, sdp_of
 from ims_as.sip.errors import SdpError
@@ -100,7 +101,8 @@ class CallSetup:
     async def _load_profile(self) -> None:
         call, context = self._call, self._call.context
         asked = context.now()
-        call.profile = await load_profile(context.sh, call.served.uri, context.own_hosts)
+        wildcard = read_profile_key_untrusted(call.request)
+        call.profile = await load_profile(context.sh, call.served.uri, context.own_hosts, wildcard=wildcard)
         note_profile(call)
         if call.profile.source == "hss":
             context.metrics.sh_seconds.labels("UDR").observe(context.now() - asked)

@@ -6,6 +6,9 @@ none, and with none the agent is the one that ``routing`` names.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
 import attrs
 
 from diameter.sh.client import ShClient
@@ -21,6 +24,11 @@ from ims_as.call.service_settings import (
 
 __all__ = ["UserProfile", "load_profile"]
 
+MAX_MEMOS: Final = 4096
+"""Documents that were read lately: a user's next call costs no parsing, and many users have the same criteria."""
+MAX_MEMO_BYTES: Final = 8192
+"""Longer ones are read each time, which bounds what is kept at 64 MiB."""
+
 
 @attrs.frozen
 class UserProfile:
@@ -32,31 +40,48 @@ class UserProfile:
     """``cache``, ``hss``, ``stale`` or ``none``, with the reason where there is one."""
 
 
-async def load_profile(client: ShClient | None, served_user: str, server_names: frozenset[str]) -> UserProfile:
-    """The profile of the served user, within the client's budget; never raises because of the HSS."""
+async def load_profile(
+    client: ShClient | None, served_user: str, server_names: frozenset[str], *, wildcard: str | None = None
+) -> UserProfile:
+    """The profile of the served user, within the client's budget; never raises because of the HSS.
+
+    Args:
+        wildcard: the wildcarded identity that the user falls under (P-Profile-Key): one profile for all that do.
+    """
     if client is None:
         return UserProfile(source="none: no HSS configured")
-    source = "cache" if client.cached(served_user) is not None else "hss"
+    source = "cache" if client.cached(served_user, wildcard=wildcard) is not None else "hss"
     try:
-        found = await client.fetch(served_user)
+        found = await client.fetch(served_user, wildcard=wildcard)
     except ShUserUnknownError:
         return UserProfile(source="none: the HSS does not know the user")
     except ShError as error:
         return UserProfile(source=f"none: {error}")
-    if client.cached(served_user) is None:
+    if client.cached(served_user, wildcard=wildcard) is None:
         source = "stale"  # the HSS did not answer; what it said once is better than nothing
-    settings = ServiceSettings()
-    if found.service_data:
-        try:
-            settings = parse_service_settings_untrusted(found.service_data)
-        except ValueError as error:
-            settings = ServiceSettings(problems=(SettingProblem(DOCUMENT, str(error)),))
-    return UserProfile(settings, _own_default_handling(found.ifcs, server_names), found.scscf_name, source)
+    settings = ServiceSettings() if not found.service_data else _settings_of(found.service_data)
+    handling = None if not found.ifcs else _handling_of(found.ifcs, server_names)
+    return UserProfile(settings, handling, found.scscf_name, source)
 
 
-def _own_default_handling(ifcs: bytes | None, server_names: frozenset[str]) -> DefaultHandling | None:
-    if not ifcs:
-        return None
+def _settings_of(service_data: bytes) -> ServiceSettings:
+    return (_read_settings if len(service_data) <= MAX_MEMO_BYTES else _read_settings.__wrapped__)(service_data)
+
+
+def _handling_of(ifcs: bytes, server_names: frozenset[str]) -> DefaultHandling | None:
+    return (_read_handling if len(ifcs) <= MAX_MEMO_BYTES else _read_handling.__wrapped__)(ifcs, server_names)
+
+
+@lru_cache(MAX_MEMOS)
+def _read_settings(service_data: bytes) -> ServiceSettings:
+    try:
+        return parse_service_settings_untrusted(service_data)
+    except ValueError as error:
+        return ServiceSettings(problems=(SettingProblem(DOCUMENT, str(error)),))
+
+
+@lru_cache(MAX_MEMOS)
+def _read_handling(ifcs: bytes, server_names: frozenset[str]) -> DefaultHandling | None:
     try:
         criteria = parse_criteria_untrusted(ifcs).criteria
     except IfcError:

@@ -29,12 +29,12 @@ from ims_as.errors import ImsAsError
 __all__ = [
     "ProfileDocumentError",
     "SettingChange",
-    "compare_profiles",
-    "edit_profile",
+    "compare_profiles_untrusted",
+    "edit_profile_untrusted",
     "flatten",
     "parse_edits",
     "profile_problems",
-    "unknown_elements",
+    "unknown_elements_untrusted",
 ]
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
@@ -137,7 +137,7 @@ def flatten(settings: ServiceSettings) -> dict[str, Any]:
     return {setting.name: value(setting.name) for setting in SETTINGS}
 
 
-def compare_profiles(before: bytes | None, after: bytes | None) -> list[SettingChange]:
+def compare_profiles_untrusted(before: bytes | None, after: bytes | None) -> list[SettingChange]:
     """The settings that differ.
 
     Raises:
@@ -149,7 +149,7 @@ def compare_profiles(before: bytes | None, after: bytes | None) -> list[SettingC
     return [SettingChange(name, old[name], new[name]) for name in old if old[name] != new[name]]
 
 
-def unknown_elements(xml: bytes) -> list[str]:
+def unknown_elements_untrusted(xml: bytes) -> list[str]:
     """Names below the root that say nothing to us.
 
     Raises:
@@ -184,7 +184,7 @@ def parse_edits(words: Mapping[str, str]) -> dict[str, str | None]:
     return edits
 
 
-def edit_profile(xml: bytes | None, edits: Mapping[str, str | None]) -> bytes:
+def edit_profile_untrusted(xml: bytes | None, edits: Mapping[str, str | None]) -> bytes:
     """The document with these settings; all else in it stays.
 
     Args:
@@ -207,7 +207,7 @@ def edit_profile(xml: bytes | None, edits: Mapping[str, str | None]) -> bytes:
         _edit(root, _BY_NAME[name], text)
     etree.indent(root)
     edited = etree.tostring(root, encoding="unicode").encode()
-    return edited if xml is None or compare_profiles(xml, edited) else xml
+    return edited if xml is None or compare_profiles_untrusted(xml, edited) else xml
 
 
 def _edit(root: etree._Element, setting: Setting, text: str | None) -> None:

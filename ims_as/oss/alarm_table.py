@@ -99,6 +99,23 @@ ALARMS: Final = _table(
         effect="None while another peer is open: requests go there. Without one, see `hss-unreachable`.",
         action="Check the peer and the way to it; the connection is retried by itself.",
     ),
+    AlarmDefinition(
+        name="sh-not-permitted",
+        severity=AlarmSeverity.MINOR,
+        event_type=EventType.processingErrorAlarm,
+        probable_cause="configurationOrCustomisationError",
+        probable_cause_number=159,
+        problem="The HSS does not let us use some data",
+        object="the realm of the HSS (`diameter.destination_realm`)",
+        raised="the HSS refuses an Sh request with 5102, 5103 or 5104 (TS 29.329 clause 6.2)",
+        cleared="no request was refused so for an hour",
+        cause="Our Origin-Host lacks a permission in the HSS's list of application servers (TS 29.328 clause 6.2).",
+        effect="After 5102 users get the agent that `routing` names; after 5104 changes of profiles are only seen when "
+        "they are asked for again (5 minutes); after 5103 `ims-as sh put` does not work.",
+        action="Have the HSS permit our Origin-Host to read and to be notified of repository data, and to read iFC, "
+        "user state and S-CSCF name; to change repository data where that is wanted. `ims-as sh get` and `ims-as sh "
+        "watch` tell what is refused.",
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Whether the HSS can be reached, from what the Diameter node and the Sh client show: the alarms of ``hss-…``.
+"""Whether the HSS can be reached, and lets us: the alarms ``hss-…`` and ``sh-…``, from what node and Sh client show.
 
 Pure; somebody calls `HssWatch.observe` now and then.  A trouble must last for a while before it is an alarm; its end
 counts at once.
@@ -15,6 +15,8 @@ __all__ = ["MIN_UNANSWERED", "HssWatch"]
 
 MIN_UNANSWERED: Final = 3
 """Requests without any answer among them that tell more of the HSS than of one request."""
+PERMITTED_AFTER_S: Final = 3600.0
+"""What was refused is not asked for again for some minutes."""
 
 
 class _Since:
@@ -48,6 +50,8 @@ class HssWatch:
         self._answered = 0
         self._unanswered = 0
         self._in_a_row = 0
+        self._not_permitted = 0
+        self._refused_at = 0.0
 
     def observe(
         self,
@@ -58,6 +62,7 @@ class HssWatch:
         now: float,
         wall: float,
         failures: Mapping[str, str] | None = None,
+        not_permitted: int = 0,
     ) -> None:
         """Looks once.
 
@@ -67,7 +72,12 @@ class HssWatch:
             now: monotonic seconds.
             wall: wall clock seconds, for the alarms.
             failures: why a peer is not open, where that is known.
+            not_permitted: requests since the start that the HSS refused for want of a permission.
         """
+        self._look_at_permissions(not_permitted, now, wall)
+        for gone in self._closed.keys() - peers.keys():  # it had connected to us
+            del self._closed[gone]
+            self._alarms.clear("hss-peer-down", gone, now=wall)
         for peer, is_open in peers.items():
             closed = self._closed.setdefault(peer, _Since())
             closed.note(not is_open, now)
@@ -93,6 +103,14 @@ class HssWatch:
         else:
             self._in_a_row += unanswered - self._unanswered
         self._answered, self._unanswered = answered, unanswered
+
+    def _look_at_permissions(self, not_permitted: int, now: float, wall: float) -> None:
+        if not_permitted > self._not_permitted:
+            self._refused_at = now
+            self._alarms.raise_alarm("sh-not-permitted", self._realm, f"{not_permitted} since the start", now=wall)
+        elif now - self._refused_at >= PERMITTED_AFTER_S:
+            self._alarms.clear("sh-not-permitted", self._realm, now=wall)
+        self._not_permitted = not_permitted
 
     def _trouble(self, now: float) -> str | None:
         if self._no_peer.at is not None:

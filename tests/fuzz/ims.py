@@ -7,6 +7,13 @@ from collections.abc import Callable
 
 from ims_as.call.dtmf_info import InfoDigit, read_info_untrusted
 from ims_as.call.order import OrderError, parse_order_untrusted
+from ims_as.call.profile_document import (
+    ProfileDocumentError,
+    compare_profiles_untrusted,
+    edit_profile_untrusted,
+    profile_problems,
+    unknown_elements_untrusted,
+)
 from ims_as.call.service_settings import parse_service_settings_untrusted
 from ims_as.config import AgentConfig, Config
 from ims_as.config_model import OutboundConfig
@@ -150,6 +157,15 @@ def read_settings(data: bytes) -> None:
     parse_service_settings_untrusted(data)
 
 
+def edit_settings(data: bytes) -> None:
+    """As ``ims-as sh`` shows, compares and changes what is stored."""
+    unknown_elements_untrusted(data)
+    profile_problems(data)
+    edited = edit_profile_untrusted(data, _EDITS)
+    assert parse_service_settings_untrusted(edited).agent == "a"
+    assert not [each for each in compare_profiles_untrusted(data, edited) if each.name == "language"]
+
+
 def read_order(data: bytes) -> None:
     """The JSON of ``POST /calls``."""
     try:
@@ -159,6 +175,7 @@ def read_order(data: bytes) -> None:
     parse_order_untrusted(content, _CONFIG)
 
 
+_EDITS = {"agent": "a", "limits.call_seconds": "60", "consent.recording": None}
 _ANYBODY = AgentConfig(outbound=OutboundConfig(allow=(".*",), identities=(".*",)))
 _CONFIG = Config(agents={"default": _ANYBODY})
 _LINES = (
@@ -208,5 +225,6 @@ IMS_TARGETS = (
     Target("info", read_info, (), _INFOS, (b"Signal=", b"Duration=")),
     Target("reginfo", read_reginfo, (SipParseError,), (_REGINFO,), _XML),
     Target("service-settings", read_settings, (ValueError,), _SETTINGS, _XML),
+    Target("profile-document", edit_settings, (ValueError, ProfileDocumentError), _SETTINGS, _XML),
     Target("order", read_order, (OrderError,), _ORDERS, _JSON),
 )

@@ -8,6 +8,7 @@ import trio
 from conformance.lab.hss import LabHss, Subscriber
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig, ShProfile
+from diameter.sh.messages import UserDataRequest
 from tests.support.hss_world import SERVICE_INDICATION, agent_of, hss_world, profile
 from tests.support.world import BOB, World, until
 
@@ -43,6 +44,22 @@ def test_who_is_not_known_is_asked_for_once():
                 agent, source, _ = await agent_of(here, CAROL)
                 assert (agent, source) == ("default", "none: the HSS does not know the user")
             assert hss.asked("UDR") == 1
+
+    trio.run(main)
+
+
+def test_all_that_fall_under_a_wildcard_share_one_profile():
+    wildcard = "sip:room-!.*!@ims.example.net"
+    rooms = [f"sip:room-{number}@ims.example.net" for number in (1, 2)]
+
+    async def main() -> None:
+        async with hss_world({rooms[0]: profile("night")}) as (here, hss):
+            for room in rooms:
+                assert (await agent_of(here, room, [("P-Profile-Key", f"<{wildcard}>")]))[0] == "night"
+            (request,) = (each.message for each in hss.lab.requests if each.command == "UDR")
+            assert UserDataRequest.read_untrusted(request).wildcarded_public_identity == wildcard
+            # without the key the second one is a user like any other, whom the HSS does not know
+            assert (await agent_of(here, "sip:room-3@ims.example.net"))[0] == "default"
 
     trio.run(main)
 

@@ -13,7 +13,7 @@ import trio
 
 from conformance.lab.hss import LabHss, Subscriber
 from ims_as.sip.invite_session import Answered, Ended, ReinviteReceived, Rejected
-from tests.support.world import BOB, IDENTITY, Leg, World, until, world
+from tests.support.world import ALICE, BOB, IDENTITY, Leg, World, until, world
 
 _numbers = itertools.count(1)
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "ims-as.v1.schema.json").read_text())
@@ -56,13 +56,15 @@ async def run_with(
     *overrides: str,
     engine: bool = True,
     agents_of: dict[str, dict[str, Any]] | None = None,
+    core: bool = False,
 ) -> None:
-    """``agents_of``: what agents have besides the world's engine."""
+    """``agents_of``: what agents have besides the world's engine; ``core``: calls of ours go to the world's core."""
 
     def agents(here: World) -> list[str]:
         engines = [{"type": "websocket", "url": here.engine.url}]
         told = {"default": {}, **(agents_of or {})}
-        return ["agents=" + json.dumps({name: {"engines": engines, **more} for name, more in told.items()})]
+        way = [f"sip.core=sip:{here.core_address}:5060"] if core else []
+        return [*way, "agents=" + json.dumps({name: {"engines": engines, **more} for name, more in told.items()})]
 
     async with trio.open_nursery() as nursery:
         await nursery.start(hss.run)
@@ -332,6 +334,30 @@ def test_consent_reaches_the_engine_and_the_charging_record(recording: bool, hss
     text = f"<Recording>{str(recording).lower()}</Recording><Announce>1</Announce>"
     hss = hss_for(hss_prefix, settings=profile(Consent=text))
     trio.run(lambda: run_with(hss, hss_prefix, test, f"cdr.directory={tmp_path}"))
+
+
+def test_a_call_that_the_agent_makes_for_the_user_is_limited_too(hss_prefix: str):
+    hss = hss_for(
+        hss_prefix,
+        settings=profile(Limits="<CallSeconds>1</CallSeconds>", Consent="<Recording>0</Recording>", Language="de"),
+    )
+
+    async def test(here: World) -> None:
+        phones = here.answer_as_phone()
+        order = {"to": ALICE, "on_behalf_of": BOB}
+        call_id, _ = here.app.place_call(order, None)
+        phone = await phones.receive()
+        start = await here.engine.wait("start")
+        assert (start["max_seconds"], start["consent"], start["language"]) == (1, {"recording": False}, "de")
+        assert (await phone.wait(Ended)).by == "remote"
+        await until(lambda: (here.app.call(call_id) or {})["termination"] is not None)
+        record = here.app.call(call_id)
+        assert record is not None
+        ended = record["termination"]
+        assert (ended["result"], ended["by"], ended["reason"]) == ("answered", "ims-as", "max-duration")
+
+    anybody = {"outbound": {"allow": ["sip:.*"], "identities": ["sip:.*"]}}
+    trio.run(lambda: run_with(hss, hss_prefix, test, core=True, agents_of={"default": anybody}))
 
 
 def test_an_unknown_user_gets_the_agent_that_routing_names(hss_prefix: str):

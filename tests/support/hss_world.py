@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -95,10 +95,10 @@ async def hss_world(users: Mapping[str, bytes | None], *overrides: str) -> Async
         nursery.cancel_scope.cancel()
 
 
-async def agent_of(here: World, user: str) -> tuple[str, str, float]:
+async def agent_of(here: World, user: str, headers: Sequence[tuple[str, str]] = ()) -> tuple[str, str, float]:
     """Of a call for that user: which agent, where the profile came from, seconds until the answer."""
     sent = trio.current_time()
-    leg = here.call(to=user)
+    leg = here.call(to=user, headers=headers)
     await leg.wait(Answered)
     took_s = trio.current_time() - sent
     record = here.app.call(leg.session.request.call_id)

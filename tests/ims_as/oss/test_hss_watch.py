@@ -17,6 +17,7 @@ class Scene:
     answered: int = 0
     unanswered: int = 0
     open: dict[str, bool] = attrs.Factory(lambda: {A: True, B: True})
+    not_permitted: int = 0
     watch: HssWatch = attrs.field()
 
     @watch.default
@@ -29,7 +30,7 @@ class Scene:
         for _ in range(seconds):
             self.answered += answered
             self.unanswered += unanswered
-            counts = {"answered": self.answered, "unanswered": self.unanswered}
+            counts = {"answered": self.answered, "unanswered": self.unanswered, "not_permitted": self.not_permitted}
             self.watch.observe(self.open, **counts, now=self.now, wall=1000 + self.now)
             self.now += 1.0
         return sorted(f"{each.definition.name} {each.object}" for each in self.alarms.active())
@@ -101,3 +102,20 @@ def test_the_alarm_says_why_the_peer_is_down() -> None:
         )
     details = {alarm.definition.name: alarm.detail for alarm in alarms.active()}
     assert details["hss-peer-down"] == "TLS: certificate has expired"
+
+
+def test_a_missing_permission_is_told_until_it_is_long_past():
+    scene = Scene(not_permitted=1)
+    assert scene.look(answered=1) == ["sh-not-permitted realm"]
+    scene.not_permitted = 2
+    assert scene.look(1800) == ["sh-not-permitted realm"]
+    assert scene.alarms.active()[0].count == 2
+    assert scene.look(1800) == ["sh-not-permitted realm"]
+    assert scene.look(1) == []
+
+
+def test_a_peer_that_had_connected_to_us_and_is_gone_leaves_no_alarm():
+    scene = Scene()
+    assert scene.look(10, a=False) == [f"hss-peer-down {A}"]
+    del scene.open[A]
+    assert scene.look() == []
