@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ifc.engine import evaluate
 from ifc.ere import MAX_TEXT_CHARS, Ere
+from ifc.ere_linear import LinearMatcher
+from ifc.ere_syntax import parse_ere
 from ifc.errors import EreError, IfcError
 from ifc.explain import describe_criterion
 from ifc.model import SessionCase
@@ -85,15 +87,20 @@ def read_subscription(data: bytes) -> None:
 
 
 def match_pattern(data: bytes) -> None:
-    """A pattern: with and without regard to case, short and long texts; both machines agree."""
+    """A pattern: with and without regard to case, short and long texts, one and several; all machines agree."""
     text = data.decode("utf-8", "surrogateescape")
     for ignore_case in (False, True):
         ere = Ere(text, ignore_case=ignore_case)
+        linear = LinearMatcher(parse_ere(text), ignore_case=ignore_case)
         for subject in _TEXTS:
             found = ere.matches(subject)
-            assert not (found and len(subject) > MAX_TEXT_CHARS)
-            if ere.literal is None and len(subject) <= 64:
-                assert ere._linear.search(subject) == found
+            assert ere.is_any or not (found and len(subject) > MAX_TEXT_CHARS)
+            if len(subject) <= 64:
+                assert linear.search(subject) == found
+        short = [subject for subject in _TEXTS if len(subject) <= min(64, ere.regex_chars)]
+        if ere.regex is not None and short:
+            at_once = ere.lines().search("".join(f"\n{subject}" for subject in short)) is not None
+            assert at_once == any(map(ere.matches, short))
 
 
 IFC_TARGETS = (
