@@ -31,7 +31,7 @@ __all__ = ["latency", "pushes", "requests"]
 
 HERE = Path(__file__).resolve().parent
 HOST, PORT, REALM = "127.0.0.70", 3868, "bench.example"
-SERVER, CLIENT, USER = "hss.bench.example", "as.bench.example", "sip:user-0@bench.example"
+SERVER, CLIENT, USER = "hss.bench.example", "as.bench.example", "sip:user-00000000@bench.example"
 WIDTH = 32
 """Requests of ours under way, and PNRs."""
 THREADS = (1, 8, 32)
@@ -51,7 +51,7 @@ def write_answers(directory: Path) -> None:
     cer, dwr, dpr = commands.cer(HOST), commands.dwr(), commands.dpr(DisconnectCause.REBOOTING)
     document = write_sh_data(
         ShData(
-            public_identities=(USER,),
+            public_identities=(USER.replace("00000000", "########"),),
             repository=(RepositoryData(SI, 7, PROFILE),),
             scscf_name="sip:scscf.bench.example:6060",
             ifcs=b"<IFCs>" + CRITERION + b"</IFCs>",

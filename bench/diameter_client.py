@@ -25,7 +25,7 @@ from diameter.sh.client import ShClient, ShConfig
 from diameter.sh.messages import SupportedFeatures, UserDataAnswer, UserDataRequest, UserIdentity
 
 NAME = "as.bench.example"
-USER = "sip:user-0@bench.example"
+USER = "sip:user-00000000@bench.example"
 REFERENCES = (
     DataReference.REPOSITORY_DATA,
     DataReference.INITIAL_FILTER_CRITERIA,
@@ -87,7 +87,7 @@ class Client:
         assert answer.user_data
 
     async def fetch(self, number: int) -> None:
-        profile = await self.sh.fetch(f"sip:user-{number}@bench.example")
+        profile = await self.sh.fetch(f"sip:user-{number:08d}@bench.example")
         assert profile.service_data is not None
 
 

@@ -2,7 +2,8 @@
  *
  *   diameterd HOST PORT DIRECTORY [COUNT WINDOW]
  *
- * DIRECTORY/257, 280, 282, 306: the AVPs of the answer to that command (306: after the Session-Id of the request).
+ * DIRECTORY/257, 280, 282, 306: the AVPs of the answer to that command (306: after the Session-Id of the request;
+ * eight '#' in it are replaced by the number of the user-NNNNNNNN that was asked for).
  * With COUNT: once a peer has had its CEA and sent its first UDR, COUNT requests are sent, WINDOW of them unanswered
  * at most.  DIRECTORY/309 is the whole PNR; five '#' in it (the sequence number) are replaced by a number.  Prints
  * "ready", and at the end of the pushes how long they took in seconds.
@@ -96,6 +97,9 @@ static void handle(int fd, const unsigned char *m, size_t size) {
     }
     memcpy(out + n, prepared[code].data, prepared[code].size);
     n += prepared[code].size;
+    const unsigned char *asked = code == 306 ? memmem(m, size, "user-", 5) : 0;
+    unsigned char *place = asked ? memmem(out, n, "########", 8) : 0;
+    if (place && asked + 13 <= m + size) memcpy(place, asked + 5, 8);
     put32(out, 1u << 24 | (uint32_t)n);
     put32(out + 4, (word & 0x40000000) | code);
     memcpy(out + 8, m + 8, 12);

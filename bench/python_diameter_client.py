@@ -61,7 +61,7 @@ class Client(Application):
         request.origin_host, request.origin_realm = NAME.encode(), self.realm.encode()
         request.destination_realm = self.realm.encode()
         request.supported_features = [SupportedFeatures(vendor_id=TGPP, feature_list_id=1, feature_list=1)]
-        request.user_identity = UserIdentity(public_identity="sip:user-0@bench.example")
+        request.user_identity = UserIdentity(public_identity="sip:user-00000000@bench.example")
         request.server_name = f"sip:{NAME}"
         request.service_indication = [b"ai-voice-agent"]
         request.data_reference = [0, 13, 11, 12]
