@@ -82,7 +82,7 @@ _ROWS = """
 282 Route-Record DiameterIdentity must
 283 Destination-Realm DiameterIdentity must
 284 Proxy-Info Grouped must
-291 Authorization-Lifetime Integer32 must
+291 Authorization-Lifetime Unsigned32 must
 292 Redirect-Host DiameterURI must
 293 Destination-Host DiameterIdentity must
 294 Error-Reporting-Host DiameterIdentity mustnot
@@ -90,7 +90,7 @@ _ROWS = """
 296 Origin-Realm DiameterIdentity must
 297 Experimental-Result Grouped must
 298 Experimental-Result-Code Unsigned32 must
-299 Inband-Security-Id Enumerated must
+299 Inband-Security-Id Unsigned32 must
 301 DRMP Enumerated mustnot
 480 Accounting-Record-Type Enumerated must
 485 Accounting-Record-Number Unsigned32 must

@@ -164,7 +164,7 @@ def samples():
 
 
 def dictionary():
-    vendors = {0: tables.AVP_DICTIONARY, **tables.AVP_VENDOR_DICTIONARY}
+    vendors = {**tables.AVP_VENDOR_DICTIONARY, 0: tables.AVP_DICTIONARY}
     return {
         vendor: {code: [entry["name"], entry["type"].__name__] for code, entry in entries.items()}
         for vendor, entries in vendors.items()
