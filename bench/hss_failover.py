@@ -24,12 +24,14 @@ from typing import Any, Final
 import trio
 from attrs import define, field
 
-from bench.diameter import PORT, REALM, SERVER, SI, write_answers
+from bench.diameter import PORT, PROFILE, REALM, SERVER, SI, write_answers
 from bench.programs import build_programs
 from diameter.message import Message
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
 from diameter.sh.errors import ShError
+from diameter.sh.messages import UserDataAnswer, UserDataRequest, UserIdentity
+from diameter.sh.userdata import RepositoryData, ShData, write_sh_data
 
 __all__ = ["run"]
 
@@ -44,6 +46,15 @@ def user(number: int) -> str:
     return f"sip:user{number}@{REALM}"
 
 
+def _answer_for_anybody() -> bytes:
+    """The AVPs of a UDA after its Session-Id; no identity in the document, for it answers to any user."""
+    head = {"session_id": "", "origin_host": SERVER, "origin_realm": REALM}
+    udr = UserDataRequest(**head, user_identity=UserIdentity(public_identity=user(0))).to_message()
+    document = write_sh_data(ShData(repository=(RepositoryData(SI, 7, PROFILE),), user_state=1))
+    uda = UserDataAnswer(origin_host=SERVER, origin_realm=REALM, user_data=document).to_answer(udr)
+    return b"".join(avp.encode() for avp in uda.avps[1:])
+
+
 @contextmanager
 def hsses() -> Iterator[list[subprocess.Popen[bytes]]]:
     """Both, as processes."""
@@ -54,6 +65,7 @@ def hsses() -> Iterator[list[subprocess.Popen[bytes]]]:
             answers = Path(directory) / host
             answers.mkdir()
             write_answers(answers)
+            (answers / "306").write_bytes(_answer_for_anybody())
             for each in answers.iterdir():
                 # an identity of its own, of the same length
                 each.write_bytes(each.read_bytes().replace(SERVER.encode(), f"hs{number}.{REALM}".encode()))

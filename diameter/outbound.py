@@ -71,6 +71,7 @@ class OutboundRequests:
         max_pending: int,
         overload_control: bool,
     ) -> None:
+        self._links = links
         self._counters = counters
         self._targets = targets
         self._next_end_to_end = next_end_to_end
@@ -133,8 +134,22 @@ class OutboundRequests:
         if row.answer is None:
             self._counters["request_timeout"] += 1
             self._forget_host(row)
+            self._doubt_silent(row, patience_s=deadline_s / 2)
             raise RequestTimeoutError(f"no answer within {deadline_s} s")
         return row.answer
+
+    def _doubt_silent(self, row: _Row, *, patience_s: float) -> None:
+        """A peer that has said nothing at all while a request waited for it: what else waits for it goes elsewhere."""
+        if trio.current_time() - row.sent_at < patience_s:
+            return  # it got the request late, from one that was lost
+        for link in self._links:
+            connection = row.connection
+            route = link.route()
+            if route is None or route.connection is not connection or link.heard_at >= row.sent_at:
+                continue
+            assert isinstance(connection, Connection), "routes of links carry their connection"
+            link.doubt()
+            self.connection_suspect(connection)
 
     # what the node tells us
 
@@ -198,6 +213,7 @@ class OutboundRequests:
         connection = route.connection
         assert isinstance(connection, Connection), "routes of links carry their connection"
         frame = self._pending.send_on(row, connection, is_retransmission=is_retransmission)
+        row.sent_at = trio.current_time()
         # a connection that fails here is closed; its end brings the row back by `connection_lost`
         if connection.send(frame) and self._on_wire is not None:
             flags = row.message.flags | frame[4] & FLAG_RETRANSMITTED

@@ -81,6 +81,7 @@ class PeerLink:
         capabilities: what its CER or CEA said; None before the first.
         is_redirect_target: connected to because of a redirect; gets nothing else.
         last_used: when a request was redirected to it.
+        heard_at: when the peer last sent anything on the open connection, in seconds of trio's clock.
         last_failure: why the last attempt to connect came to nothing, or the connection ended; "" where none is known.
     """
 
@@ -113,6 +114,8 @@ class PeerLink:
         self.last_failure = ""
         self.is_redirect_target = False
         self.last_used = 0.0
+        self.heard_at = float("-inf")
+        self._is_silent = False
 
     @property
     def is_open(self) -> bool:
@@ -133,8 +136,20 @@ class PeerLink:
             return None
         route = self._route
         if route is None or route.connection is not usable or route.watchdog is not state:
-            route = self._route = Route(usable, known.origin_host, known.applications, state, self.name)
+            route = self._route = Route(
+                usable, known.origin_host, known.applications, state, self.name, is_silent=self._is_silent
+            )
         return route
+
+    def doubt(self) -> None:
+        """The peer has been silent for a whole request: others are preferred until it says something; asked by a DWR.
+
+        The watchdog would find out as well, but at its own pace (two Tw), while calls wait for milliseconds.
+        """
+        if not self._is_silent and self._usable is not None and self.is_open:
+            self._owner.count("peer_silent")
+            self._is_silent, self._route = True, None
+            self._write_request(self._usable, self._owner.commands.dwr())
 
     def next_deadline(self) -> float | None:
         """The earlier one of both machines' timers."""
@@ -220,7 +235,10 @@ class PeerLink:
         self._owner.on_link_wire("in", self, message)
         if connection is self._usable:
             is_dwa = message.application_id == 0 and message.code == DWR_CODE and not message.is_request
-            self._watch(self.watchdog.receive(is_dwa=is_dwa, now=trio.current_time()))
+            self.heard_at = now = trio.current_time()
+            if self._is_silent:
+                self._is_silent, self._route = False, None
+            self._watch(self.watchdog.receive(is_dwa=is_dwa, now=now))
         event = self._classify(connection, message)
         if event is None:
             self._owner.count("unexpected_message")
@@ -400,6 +418,8 @@ class PeerLink:
         self._usable = connection
         self.n_opened += 1
         self.last_failure = ""
+        self.heard_at = trio.current_time()
+        self._is_silent, self._route = False, None
         self.reconnect.reset()
         self._watch(self.watchdog.connection_up(now=trio.current_time()))
         self._owner.on_link_up(self)

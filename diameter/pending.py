@@ -54,6 +54,7 @@ class PendingRequest(Generic[W]):
         connection: where it was sent last; None while no peer is open.
         hop_by_hop: key in the table.
         n_sent: how often it was written to a connection.
+        sent_at: when it was last, monotonic seconds; set by the owner.
         excluded: connections that have had it and were lost or suspect.
         answer: set by the owner before the waiter is told.
         user: key under which the host that serves it is remembered.
@@ -70,6 +71,7 @@ class PendingRequest(Generic[W]):
     connection: Hashable | None = None
     hop_by_hop: int = 0
     n_sent: int = 0
+    sent_at: float = 0.0
     excluded: set[Hashable] = field(factory=set)
     answer: Message | None = None
     user: str | None = None

@@ -2,7 +2,8 @@
 
 A host that the request names is preferred if it is an open peer; otherwise peers count in the order of the
 configuration. A peer that the watchdog trusts (OKAY) goes before one that has just come back (REOPEN): RFC 3539 would
-not use the latter at all, but with nothing better it is better than nothing. SUSPECT peers get no new requests.
+not use the latter at all, but with nothing better it is better than nothing. SUSPECT peers get no new requests. Peers
+that let a request run out of time without a word come last until they say something.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Route:
         applications: ids that it announced; 0xffffffff (relay) serves all.
         watchdog: its state.
         peer: name of the peer, for logs.
+        is_silent: it has said nothing for so long that a request ran out of time.
     """
 
     connection: Hashable
@@ -36,6 +38,7 @@ class Route:
     applications: frozenset[int]
     watchdog: WatchdogState
     peer: str = ""
+    is_silent: bool = False
 
     def serves(self, application_id: int) -> bool:
         """True for an announced application, for relays, and for base commands."""
@@ -55,14 +58,14 @@ def choose_route(
         routes: open peers in order of preference.
         excluded: connections that must not be used again (they have had the request already).
     """
-    best: tuple[int, int] | None = None
+    best: tuple[bool, bool, int] | None = None
     chosen: Route | None = None
     for route in routes:
         rank = _RANK.get(route.watchdog)
         if rank is None or route.connection in excluded or not route.serves(application_id):
             continue
         is_named = destination_host is not None and route.origin_host.lower() == destination_host.lower()
-        score = (0 if is_named else 1, rank)
+        score = (route.is_silent, not is_named, rank)
         if best is None or score < best:
             best, chosen = score, route
     return chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from diameter.dictionary.base import RELAY_APPLICATION_ID
 from diameter.routing import ReconnectTimer, Route, choose_route
@@ -44,6 +45,14 @@ def test_named_host_goes_first_when_it_is_there() -> None:
 )
 def test_watchdog_states(first: WatchdogState, second: WatchdogState, chosen: str | None) -> None:
     assert choose(route("a", first), route("b", second)) == chosen
+
+
+def test_silent_peers_come_last() -> None:
+    silent = evolve(route("a"), is_silent=True)
+    assert choose(silent, route("b")) == "b"
+    assert choose(silent, route("b", WatchdogState.REOPEN), destination_host="a.example.net") == "b"
+    assert choose(silent, evolve(route("b"), is_silent=True)) == "a"
+    assert choose(silent) == "a"
 
 
 def test_only_peers_of_the_application_or_relays() -> None:

@@ -14,7 +14,7 @@ from conformance.lab.hss import LabHss, Subscriber
 from diameter.message import Message
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
-from diameter.sh.errors import ShNoPeerError
+from diameter.sh.errors import ShNoPeerError, ShTimeoutError
 from tests.diameter.support import until
 
 REALM, SI = "realm", b"ai"
@@ -137,7 +137,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(*, watchdog_s: float = 30.0, alone: bool = False) -> AsyncIterator[Scene]:
+async def scene(*, watchdog_s: float = 30.0, alone: bool = False, budget_s: float = 20.0) -> AsyncIterator[Scene]:
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             first, second = Hss(nursery, FIRST), Hss(nursery, SECOND)
@@ -168,10 +168,9 @@ async def scene(*, watchdog_s: float = 30.0, alone: bool = False) -> AsyncIterat
                 on_wire=tap,
                 watchdog_s=watchdog_s,
             )
-            # the budget is no matter here: a machine that is slow must not make a request fail
-            sh = ShClient(
-                node, ShConfig(destination_realm=REALM, server_name="sip:as", service_indication=SI, budget_s=20.0)
-            )
+            # where the budget is no matter, a machine that is slow must not make a request fail
+            settings = {"destination_realm": REALM, "server_name": "sip:as", "service_indication": SI}
+            sh = ShClient(node, ShConfig(**settings, budget_s=budget_s))
             await nursery.start(node.run)
             await nursery.start(sh.run)
             await node.wait_open(len(addresses))
@@ -209,6 +208,49 @@ def test_second_hss_takes_over_with_one_retransmission_each(is_killed: bool) -> 
                 record.message.end_to_end for record in here.second.lab.requests if record.message.is_retransmitted
             )
             assert set(again) <= set(seen)
+
+    trio.run(main)
+
+
+def test_hung_hss_costs_one_budget_not_the_watchdog() -> None:
+    """What waits when the first request runs out of time goes to the second HSS; so do all that come later."""
+
+    async def main() -> None:
+        async with scene(watchdog_s=30.0, budget_s=1.5) as here:
+            load = here.load()
+            await load.run(50)
+            await load.finish()
+            here.pipe.is_dumb = True
+            n_before = load.n_started
+            await load.run(5)
+            await trio.sleep(0.7)  # the next ones have as much left when these run out of time
+            await load.run(20)
+            await until(lambda: here.node.counters["peer_silent"] == 1)
+            await load.run(50)
+            await load.finish()
+            assert 1 <= len(load.failed) <= 5
+            assert set(map(user, range(n_before + 5, load.n_started))) <= set(load.found)
+            assert len(here.retransmissions()) >= 20
+            assert max(here.sendings().values()) == 2
+            # the watchdog knows nothing of all this
+            assert [row["watchdog"] for row in here.node.peer_states()] == ["OKAY", "OKAY"]
+
+    trio.run(main)
+
+
+def test_silent_peer_that_speaks_again_is_preferred_again() -> None:
+    async def main() -> None:
+        async with scene(watchdog_s=30.0, budget_s=0.3) as here:
+            here.first.lab.silent = True  # to requests: watchdogs are answered
+            with pytest.raises(ShTimeoutError):
+                await here.sh.fetch(user(0))
+            await until(lambda: here.node.counters["peer_silent"] == 1)
+            here.first.lab.silent = False
+            # the answer to our DWR is enough
+            await until(lambda: (route := here.node.links[0].route()) is not None and not route.is_silent)
+            n_before = len(here.first.lab.requests)
+            assert (await here.sh.fetch(user(1))).impu == user(1)
+            assert "UDR" in [each.command for each in list(here.first.lab.requests)[n_before:]]
 
     trio.run(main)
 
