@@ -54,7 +54,8 @@ class MetricsBridge:
 
     def _refresh_sh(self, sh: ShClient) -> None:
         metrics, stats = self.metrics, sh.stats
-        for outcome, count in (("hit", stats.hits), ("stale", stats.stale), ("miss", stats.pulls)):
+        outcomes = (("hit", stats.hits), ("stale", stats.stale), ("miss", stats.pulls), ("shared", stats.shared))
+        for outcome, count in outcomes:
             metrics.follow(metrics.sh_cache, count, outcome)
         for command, result, count in (
             ("UDR", "sent", stats.pulls),
@@ -63,8 +64,15 @@ class MetricsBridge:
             ("UDR", "failed", stats.failures),
             ("SNR", "ok", stats.subscriptions),
             ("SNR", "failed", stats.subscriptions_failed),
+            ("SNR", "renewed", stats.renewals),
             ("PNR", "ok", stats.pushes),
+            ("PNR", "refused", stats.pushes_refused),
+            ("PNR", "doubtful", stats.pushes_doubtful),
             ("PUR", "ok", stats.updates),
+            ("PUR", "out-of-sync", stats.out_of_sync),
+            ("any", "answered", stats.answered),
+            ("any", "unanswered", stats.unanswered),
+            ("any", "not-permitted", stats.not_permitted),
         ):
             metrics.follow(metrics.sh_requests, count, command, result)
 

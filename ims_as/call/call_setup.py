@@ -31,6 +31,8 @@ def note_profile(call: AgentCall) -> None:
     profile = call.profile
     call.record.profile_source = profile.source
     call.record.consent = profile.settings.consent.as_dict()
+    if profile.failure is not None:
+        call.context.log.event("SH_FAILED", call_id=call.record.id, error=profile.failure)
     for problem in profile.settings.problems:
         note_problem(call, problem)
 

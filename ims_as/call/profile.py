@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 import attrs
+import trio
 
 from diameter.sh.client import ShClient
 from diameter.sh.errors import ShError, ShUserUnknownError
@@ -38,6 +39,8 @@ class UserProfile:
     scscf_name: str | None = None
     source: str = "none"
     """``cache``, ``hss``, ``stale`` or ``none``, with the reason where there is one."""
+    failure: str | None = None
+    """Why the HSS did not give what it was asked for."""
 
 
 async def load_profile(
@@ -50,18 +53,21 @@ async def load_profile(
     """
     if client is None:
         return UserProfile(source="none: no HSS configured")
+    asked_at = trio.current_time()
     source = "cache" if client.cached(served_user, wildcard=wildcard) is not None else "hss"
     try:
         found = await client.fetch(served_user, wildcard=wildcard)
     except ShUserUnknownError:
         return UserProfile(source="none: the HSS does not know the user")
     except ShError as error:
-        return UserProfile(source=f"none: {error}")
-    if client.cached(served_user, wildcard=wildcard) is None:
+        return UserProfile(source=f"none: {error}", failure=str(error))
+    failure = None
+    if source == "hss" and found.fetched_at < asked_at:
         source = "stale"  # the HSS did not answer; what it said once is better than nothing
+        failure = "no answer, or a refusal: the last known profile is used"
     settings = ServiceSettings() if not found.service_data else _settings_of(found.service_data)
     handling = None if not found.ifcs else _handling_of(found.ifcs, server_names)
-    return UserProfile(settings, handling, found.scscf_name, source)
+    return UserProfile(settings, handling, found.scscf_name, source, failure)
 
 
 def _settings_of(service_data: bytes) -> ServiceSettings:

@@ -165,7 +165,9 @@ class Metrics:
         # Diameter and Sh
         self.sh_requests = self._counters("sh_requests", "Sh requests, by command and result.", "command", "result")
         self.sh_seconds = self._histograms("sh_request_seconds", "Sh request to answer.", SH_BUCKETS_S, "command")
-        self.sh_cache = self._counters("sh_cache_lookups", "Profile look-ups: hit, stale or miss.", "outcome")
+        self.sh_cache = self._counters(
+            "sh_cache_lookups", "Profile look-ups: hit, stale, miss, or shared with another one.", "outcome"
+        )
         self.profile_problems = self._counters(
             "profile_problems", "Values of users' profiles that could not be used, by element.", "element"
         )

@@ -98,12 +98,13 @@ def test_an_hss_that_accepts_and_never_answers_is_unreachable():
 
 
 @pytest.mark.parametrize("how", ["killed", "silent"])
-def test_no_call_of_a_burst_waits_longer_than_the_budget_or_fails(how: str):
+def test_no_call_of_a_burst_waits_longer_than_the_budget_or_fails(how: str, capsys: pytest.CaptureFixture[str]):
     """Users who are cached, stale ones among them, keep their agent; new ones get that of the routing."""
 
     async def main() -> None:
         async with hss_world(USERS, *SETTINGS, "diameter.sh.cache_s=0") as (here, hss):
-            assert (await agent_of(here, BOB))[0] == "night"
+            for _ in range(2):
+                assert (await agent_of(here, BOB))[:2] == ("night", "hss")  # asked each time
             if how == "killed":
                 hss.kill()
                 await until(lambda: here.app.node is not None and not here.app.node.is_open())
@@ -125,3 +126,6 @@ def test_no_call_of_a_burst_waits_longer_than_the_budget_or_fails(how: str):
             assert max(took_s for *_, took_s in found.values()) < BUDGET_S + 1.0
 
     trio.run(main)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"SH_FAILED"' in line]
+    assert len(told) == 10
+    assert all(each["error"] and each["call_id"] for each in told)
