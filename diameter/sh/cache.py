@@ -20,6 +20,9 @@ from diameter.sh.repository import next_sequence_number
 
 __all__ = ["ProfileCache", "ShProfile", "build_profile", "merge_profile", "merge_push", "next_sequence_number"]
 
+# no notification is later than this
+SETTLING_S = 60.0
+
 
 @define
 class _Entry:
@@ -27,6 +30,7 @@ class _Entry:
     subscribed_until: float = float("-inf")
     epoch: int = 0
     is_doubtful: bool = False
+    unsettled_until: float = float("-inf")
     is_used: bool = False
     names: tuple[str, ...] = ()
 
@@ -155,6 +159,17 @@ class ProfileCache:
         entry = self._find(impu)
         if entry is not None:
             entry.is_doubtful = True
+
+    def unsettle(self, impu: str, *, now: float) -> None:
+        """Notifications about the user's item cannot be told apart by their numbers for a while."""
+        entry = self._find(impu)
+        if entry is not None:
+            entry.unsettled_until = now + SETTLING_S
+
+    def is_unsettled(self, impu: str, *, now: float) -> bool:
+        """True for that while: whatever is notified, the HSS should be asked."""
+        entry = self._entries.get(impu)
+        return entry is not None and now < entry.unsettled_until
 
     def forget(self, impu: str) -> None:
         """The identity is gone."""

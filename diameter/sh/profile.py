@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from diameter.sh.repository import judge_push
+from diameter.sh.repository import Verdict, judge_push
 from diameter.sh.userdata import ShData
 
 __all__ = ["ShProfile", "build_profile", "merge_profile", "merge_push"]
@@ -82,15 +82,15 @@ def merge_profile(profile: ShProfile, data: ShData, *, service_indication: bytes
     )
 
 
-def merge_push(profile: ShProfile, data: ShData, *, service_indication: bytes) -> tuple[ShProfile, bool]:
-    """The profile after a notification, and whether the HSS should be asked what it has now.
+def merge_push(profile: ShProfile, data: ShData, *, service_indication: bytes) -> tuple[ShProfile, Verdict]:
+    """The profile after a notification, and how its repository item was judged.
 
-    A repository item counts only if its sequence number says that it is newer than ours.
+    The item counts only if its sequence number says that it is newer than ours.
     """
     item = data.find_repository(service_indication)
     if item is None:
-        return merge_profile(profile, data, service_indication=service_indication), False
+        return merge_profile(profile, data, service_indication=service_indication), Verdict(True)
     verdict = judge_push(profile.sequence, profile.service_data, item)
     if not verdict.applies:
         data = evolve(data, repository=())
-    return merge_profile(profile, data, service_indication=service_indication), verdict.is_doubtful
+    return merge_profile(profile, data, service_indication=service_indication), verdict

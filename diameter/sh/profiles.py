@@ -18,9 +18,8 @@ from diameter.sh.data_reference import ShKeys
 from diameter.sh.errors import ShError, ShRefusedError, ShTimeoutError, ShUserUnknownError
 from diameter.sh.exchange import PullAnswer
 from diameter.sh.messages import UserIdentity
-from diameter.sh.profile import ShProfile, build_profile, merge_profile, merge_push
+from diameter.sh.profile import ShProfile, build_profile, merge_push
 from diameter.sh.puller import ShPuller
-from diameter.sh.repository import judge_push
 from diameter.sh.userdata import ShData
 
 __all__ = ["PUSHED", "ShProfiles", "Target"]
@@ -165,8 +164,8 @@ class ShProfiles:
             is_doubtful = False
             for push in flight.pushes:
                 # the answer may be older than what came meanwhile
-                profile, doubt = merge_push(profile, push, service_indication=service_indication)
-                is_doubtful |= doubt or impu in push.deleted_identities
+                profile, verdict = merge_push(profile, push, service_indication=service_indication)
+                is_doubtful |= verdict.is_doubtful or impu in push.deleted_identities
             self.cache.store(profile, key=key)
             flight.profile = profile
         except ShError as error:
@@ -220,16 +219,18 @@ class ShProfiles:
             self.cache.forget(key)
             return
         service_indication = self._config.service_indication
+        now = trio.current_time()
+        merged, verdict = merge_push(profile, data, service_indication=service_indication)
+        has_item = data.find_repository(service_indication) is not None
+        is_doubtful = verdict.is_doubtful
         if is_push:
-            profile, is_doubtful = merge_push(profile, data, service_indication=service_indication)
-        else:
-            item = data.find_repository(service_indication)
-            verdict = judge_push(profile.sequence, profile.service_data, item) if item is not None else None
-            is_doubtful = verdict is not None and verdict.is_doubtful and not verdict.applies
-            if not is_doubtful:
-                profile = merge_profile(profile, data, service_indication=service_indication)
-        self.cache.store(profile, key=key, is_pulled=False)
-        if is_push and data.find_repository(service_indication) is not None and profile.sequence is None:
+            is_doubtful |= has_item and self.cache.is_unsettled(key, now=now)
+        elif verdict.applies:
+            is_doubtful = False  # we have just asked
+        self.cache.store(merged, key=key, is_pulled=False)
+        if verdict.is_unsettling:
+            self.cache.unsettle(key, now=now)
+        if is_push and has_item and merged.sequence is None:
             self.cache.end_subscription(key)  # a deleted item takes it along (TS 29.328 §6.1.4)
         if is_doubtful:
             self.doubt(key)

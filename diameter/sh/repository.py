@@ -51,14 +51,18 @@ class Verdict:
     Attributes:
         applies: it takes the place of what we hold.
         is_doubtful: the numbers leave open what the HSS has now: it should be asked.
+        is_unsettling: from now on, and for as long as notifications may be late, no number can be trusted: after a
+            deletion they begin anew, and one of the old item would look like one of the new.
     """
 
     applies: bool
     is_doubtful: bool = False
+    is_unsettling: bool = False
 
 
 _TAKE, _LEAVE = Verdict(True), Verdict(False)
-_TAKE_AND_ASK, _LEAVE_AND_ASK = Verdict(True, True), Verdict(False, True)
+_TAKE_DELETION, _LEAVE_DELETION = Verdict(True, False, True), Verdict(False, False, True)
+_TAKE_AND_ASK, _LEAVE_AND_ASK = Verdict(True, True, True), Verdict(False, True, True)
 
 
 def judge_push(sequence: int | None, service_data: bytes | None, item: RepositoryData) -> Verdict:
@@ -70,10 +74,10 @@ def judge_push(sequence: int | None, service_data: bytes | None, item: Repositor
     """
     if sequence is None:
         if item.service_data is None:
-            return _LEAVE
+            return _LEAVE_DELETION
         return _TAKE if item.sequence_number == 0 else _TAKE_AND_ASK
     if item.sequence_number == next_sequence_number(sequence):
-        return _TAKE
+        return _TAKE if item.service_data is not None else _TAKE_DELETION
     if item.service_data is None:
         if item.sequence_number in (0, sequence):
             return _TAKE_AND_ASK  # some HSSes give no number of its own to a deletion
