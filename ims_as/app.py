@@ -169,6 +169,8 @@ class Application:
                 cache_s=sh.cache_s,
                 poll_s=sh.poll_s,
                 subscribe=sh.subscribe,
+                ask_aliases=sh.aliases,
+                strict=sh.strict,
             ),
         )
         return node, client

@@ -171,6 +171,10 @@ class ShConfig:
     """As ``cache_s``, for a profile that the HSS does not keep fresh: it refuses subscriptions, or does not answer."""
     service_indication: str = "ai-voice-agent"
     """Service-Indication of our repository data."""
+    aliases: bool = False
+    """Ask for the user's alias identities as well (Data-Reference 10), so that one profile serves all of them."""
+    strict: bool = False
+    """Refuse Sh-Data that deviates from the schema of TS 29.328, saying where; else what can be read is taken."""
 
 
 @attrs.frozen

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from enum import IntEnum
 from typing import Any, TypeVar
 
 import attrs
 import trio
 from lxml import etree
 
-from diameter.dictionary.base import VENDOR_3GPP, DisconnectCause, ResultCode
+from diameter.dictionary.base import VENDOR_3GPP, DisconnectCause
 from diameter.dictionary.sh import FEATURE_NOTIF_EFF, DataReference, ShResultCode, SubsReqType
 from diameter.errors import LocalDiameterError, NoPeerError, RemoteDiameterError, RequestTimeoutError
 from diameter.message import Message, Result
@@ -31,6 +30,7 @@ from diameter.sh.messages import (
     SupportedFeatures,
     UserIdentity,
 )
+from diameter.sh.results import describe_result
 from diameter.sh.userdata import MAX_USER_DATA_BYTES, ShData, parse_sh_data_untrusted
 from ims_as.config import Config
 from ims_as.diameter_setup import build_tls, build_tool_config
@@ -70,21 +70,6 @@ WATCHED = (
     DataReference.INITIAL_FILTER_CRITERIA,
 )
 
-_MEANINGS: dict[tuple[int, int], str] = {
-    (VENDOR_3GPP, ShResultCode.USER_UNKNOWN): "the HSS does not know this identity",
-    (VENDOR_3GPP, ShResultCode.PRIOR_UPDATE_IN_PROGRESS): "somebody else is changing it; try again",
-    (VENDOR_3GPP, ShResultCode.TOO_MUCH_DATA): "more service data than the HSS accepts",
-    (VENDOR_3GPP, ShResultCode.USER_DATA_NOT_RECOGNIZED): "the HSS cannot make sense of the XML",
-    (VENDOR_3GPP, ShResultCode.OPERATION_NOT_ALLOWED): "not allowed for this data, or nothing to delete",
-    (VENDOR_3GPP, ShResultCode.USER_DATA_CANNOT_BE_READ): "this Origin-Host may not read it",
-    (VENDOR_3GPP, ShResultCode.USER_DATA_CANNOT_BE_MODIFIED): "this Origin-Host may not change it",
-    (VENDOR_3GPP, ShResultCode.USER_DATA_CANNOT_BE_NOTIFIED): "this Origin-Host may not subscribe to it",
-    (VENDOR_3GPP, ShResultCode.TRANSPARENT_DATA_OUT_OF_SYNC): "others keep changing it; try again",
-    (VENDOR_3GPP, ShResultCode.SUBS_DATA_ABSENT): "there is nothing yet to subscribe to",
-    (0, ResultCode.UNABLE_TO_COMPLY): "the HSS has a problem of its own",
-    (0, ResultCode.REALM_NOT_SERVED): "diameter.destination_realm is not its realm",
-}
-
 T = TypeVar("T")
 
 
@@ -116,16 +101,6 @@ class Subscription:
 
     accepted: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
-
-
-def describe_result(result: Result) -> str:
-    """``5102 USER_DATA_CANNOT_BE_READ: this Origin-Host may not read it``."""
-    if result.vendor not in (0, VENDOR_3GPP):
-        return f"{result.code} of vendor {result.vendor}"
-    codes: type[IntEnum] = ShResultCode if result.vendor else ResultCode
-    name = next((code.name for code in codes if code == result.code), "")
-    meaning = _MEANINGS.get((result.vendor, result.code))
-    return f"{result.code} {name}".strip() + (f": {meaning}" if meaning else "")
 
 
 def origin_host_of(config: Config, name: str | None) -> str:

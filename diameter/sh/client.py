@@ -146,16 +146,19 @@ class ShClient:
         )
 
     async def change_repository(self, impu: str, change: Change) -> int | None:
-        """Reads our repository item, changes it, writes it; again from the start when somebody else was faster.
+        """Changes our repository item and writes it; reads it and changes it again when somebody else was faster.
 
         Args:
-            change: makes the new service data out of the present one, None being no item. It may be called several
-                times, and after a failover for a change that is already in, so it should depend on nothing else.
+            change: makes the new service data out of the present one, None being no item; the same is not written.
+                It may be called several times, and after a failover for a change that is already in, so it should
+                depend on nothing else. What it raises ends the update.
 
         Returns, Raises:
             as `update_repository`.
         """
-        return await self._write(impu, RepositoryWrite(change, is_held=False))
+        profile = self._cache.find_fresh(impu, now=trio.current_time())
+        held = self._item_of(profile)
+        return await self._write(impu, RepositoryWrite(change, held=held, is_held=profile is not None))
 
     async def pull(
         self,

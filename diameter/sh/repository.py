@@ -120,7 +120,7 @@ class RepositoryWrite:
         change: makes the new service data out of the present one; None is no item. Called again on what the HSS has
             when somebody else was faster, so it should depend on nothing else.
         held: the item as we know it; give None with `is_held` where we know that there is none.
-        is_held: False reads the item first.
+        is_held: False reads the item first. So does a change that would change nothing: what we hold may be old.
         is_conditional: True fails where the item is not what we hold, and does not try again.
 
     Attributes:
@@ -146,7 +146,10 @@ class RepositoryWrite:
         self.service_data: bytes | None = None
         self.result: Result | None = None
         if is_held:
-            self._prepare(held)
+            present = held.service_data if held is not None else None
+            wanted = change(present)
+            if is_conditional or wanted != present:
+                self._prepare(held, wanted)
 
     @property
     def number(self) -> int:
@@ -156,13 +159,14 @@ class RepositoryWrite:
     def receive_item(self, item: RepositoryData | None) -> None:
         """What the HSS has."""
         present = item.service_data if item is not None else None
-        if self._change(present) == present:
+        wanted = self._change(present)
+        if wanted == present:
             # nothing (left) to change: also where an answer of ours was lost and the change had been made
             self.service_data = present
             self.sequence = item.sequence_number if item is not None and present is not None else None
             self.step = Step.DONE
             return
-        self._prepare(item)
+        self._prepare(item, wanted)
 
     def receive_result(self, result: Result) -> None:
         """How the HSS took it."""
@@ -180,9 +184,9 @@ class RepositoryWrite:
         """Waited long enough: the same again."""
         self.step = Step.PUT
 
-    def _prepare(self, item: RepositoryData | None) -> None:
+    def _prepare(self, item: RepositoryData | None, wanted: bytes | None) -> None:
         has_data = item is not None and item.service_data is not None
-        self.service_data = self._change(item.service_data if item is not None else None)
+        self.service_data = wanted
         self._number = next_sequence_number(item.sequence_number if item is not None and has_data else None)
         self.step = Step.PUT
 

@@ -16,6 +16,7 @@ from ims_as.call.profile import load_profile
 from ims_as.call.routing import find_rule
 from ims_as.call.service_settings import SettingProblem
 from ims_as.isc.profile_key import read_profile_key_untrusted
+from ims_as.isc.served_user import other_identities
 from ims_as.media_client import MediaError
 from ims_as.sip.body import foreign_type, sdp_of
 from ims_as.sip.errors import SdpError
@@ -103,8 +104,13 @@ class CallSetup:
     async def _load_profile(self) -> None:
         call, context = self._call, self._call.context
         asked = context.now()
-        wildcard = read_profile_key_untrusted(call.request)
-        call.profile = await load_profile(context.sh, call.served.uri, context.own_hosts, wildcard=wildcard)
+        call.profile = await load_profile(
+            context.sh,
+            call.served.uri,
+            context.own_hosts,
+            wildcard=read_profile_key_untrusted(call.request),
+            others=other_identities(call.request, call.served),
+        )
         note_profile(call)
         if call.profile.source == "hss":
             context.metrics.sh_seconds.labels("UDR").observe(context.now() - asked)

@@ -44,19 +44,25 @@ class UserProfile:
 
 
 async def load_profile(
-    client: ShClient | None, served_user: str, server_names: frozenset[str], *, wildcard: str | None = None
+    client: ShClient | None,
+    served_user: str,
+    server_names: frozenset[str],
+    *,
+    wildcard: str | None = None,
+    others: tuple[str, ...] = (),
 ) -> UserProfile:
     """The profile of the served user, within the client's budget; never raises because of the HSS.
 
     Args:
         wildcard: the wildcarded identity that the user falls under (P-Profile-Key): one profile for all that do.
+        others: further identities of the user, for an HSS that does not know the first.
     """
     if client is None:
         return UserProfile(source="none: no HSS configured")
     asked_at = trio.current_time()
     source = "cache" if client.cached(served_user, wildcard=wildcard) is not None else "hss"
     try:
-        found = await client.fetch(served_user, wildcard=wildcard)
+        found = await client.fetch(served_user, wildcard=wildcard, others=others)
     except ShUserUnknownError:
         return UserProfile(source="none: the HSS does not know the user")
     except ShError as error:

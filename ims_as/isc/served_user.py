@@ -15,10 +15,10 @@ import attrs
 from ims_as.isc.routing import addressed_uri
 from ims_as.isc.session_case import SessionCase, session_case_by_address, session_case_by_header
 from ims_as.sip.errors import SipParseError
-from ims_as.sip.header_types import PServedUser, parse_name_addr
+from ims_as.sip.header_types import PServedUser, parse_name_addr, parse_name_addrs
 from ims_as.sip.message import Request
 
-__all__ = ["ServedUser", "determine_served_user"]
+__all__ = ["ServedUser", "determine_served_user", "other_identities"]
 
 
 @attrs.frozen
@@ -56,6 +56,19 @@ def determine_served_user(request: Request, *, is_own_uri: Callable[[str], bool]
     else:
         uri, field = request.uri, "Request-URI"
     return ServedUser(uri, session_case, None, f"{field}, {said}")
+
+
+def other_identities(request: Request, served: ServedUser) -> tuple[str, ...]:
+    """Further public identities of the served user: of a caller all that are asserted, if the served one is of them."""
+    if not served.session_case.is_originating:
+        return ()
+    asserted = []
+    for value in request.headers.get_list("P-Asserted-Identity"):
+        try:
+            asserted += [each.uri_text for each in parse_name_addrs([value])]
+        except SipParseError:
+            continue
+    return tuple(each for each in asserted if each != served.uri) if served.uri in asserted else ()
 
 
 def _read_header(request: Request) -> PServedUser | None:

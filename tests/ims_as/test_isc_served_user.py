@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ims_as.isc.served_user import ServedUser, determine_served_user
+from ims_as.isc.served_user import ServedUser, determine_served_user, other_identities
 from ims_as.isc.session_case import SessionCase
 from tests.ims_as.isc_messages import ALICE, BOB, build_request, from_wire, is_own_uri
 
@@ -96,3 +96,19 @@ def test_service_identity_addressed_by_request_uri() -> None:
     served = determine_served_user(build_request(uri="sip:orig@ai-as.example.net"), is_own_uri=is_own_uri)
     assert served.session_case is SessionCase.ORIGINATING_REGISTERED
     assert served.uri == ALICE
+
+
+@pytest.mark.parametrize(
+    ("header", "others"),
+    [
+        ([("P-Served-User", "<tel:+1555>;sescase=orig"), IDENTITIES], ("sip:carol@example.net;user=phone",)),
+        ([("P-Served-User", "<tel:+1555>;sescase=term;regstate=reg"), IDENTITIES], ()),
+        # the one who is served has not asserted these
+        ([("P-Served-User", "<tel:+1666>;sescase=orig;regstate=reg"), IDENTITIES], ()),
+        ([("P-Served-User", "<tel:+1555>;sescase=orig;regstate=reg"), ("P-Asserted-Identity", "<tel:")], ()),
+    ],
+)
+def test_other_identities(header: list[tuple[str, str]], others: tuple[str, ...]) -> None:
+    request = build_request(headers=header)
+    served = determine_served_user(request, is_own_uri=is_own_uri)
+    assert other_identities(request, served) == others
