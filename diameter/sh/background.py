@@ -18,6 +18,7 @@ from diameter.sh.data_reference import ShKeys
 from diameter.sh.errors import (
     ShDataAbsentError,
     ShError,
+    ShNoPeerError,
     ShRefusedError,
     ShTimeoutError,
     ShUserUnknownError,
@@ -45,6 +46,7 @@ SUBSCRIBED = (
 # jobs that wait; more are dropped, they only make profiles fresher
 _MAX_JOBS = 10_000
 _N_WORKERS = 4
+_NO_PEER_RETRY_S = 5.0
 
 
 class Job(Enum):
@@ -222,6 +224,8 @@ class ShBackground:
         self._stats.renewals += 1
         try:
             await self._send(subscription)
+        except ShNoPeerError:
+            self._renewals.schedule(subscription, trio.current_time() + _NO_PEER_RETRY_S)
         except ShError:
             # there is time for more tries until it ends; after that as often as profiles are polled
             now = trio.current_time()

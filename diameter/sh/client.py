@@ -87,7 +87,7 @@ class ShClient:
             node.on_restart = lambda _: self._restarted()
         if node.on_isolated is None:
             # the HSS may keep its state, but what it notifies meanwhile is lost
-            node.on_isolated = self._cache.void_subscriptions
+            node.on_isolated = self._restarted
 
     # on the call path
 

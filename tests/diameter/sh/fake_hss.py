@@ -53,6 +53,7 @@ class FakeNode:
         self.delay_s = 0.0
         self.state_id: int | None = None
         self.on_restart: Callable[[str], None] | None = None
+        self.on_isolated: Callable[[], None] | None = None
         self._number = 0
 
     def new_session_id(self) -> str:

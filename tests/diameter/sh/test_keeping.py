@@ -12,6 +12,7 @@ import trio.testing
 from conformance.lab.hss_sh import Notification
 from conformance.lab.subscribers import Subscriber
 from diameter.dictionary.sh import SH, DataReference
+from diameter.errors import NoPeerError
 from diameter.message import Message, Result
 from diameter.sh.cache import SETTLING_S
 from diameter.sh.client import ShClient
@@ -136,6 +137,31 @@ def test_subscription_of_a_caller_is_renewed_until_it_is_given_up() -> None:
         n_tries = len(node.requests)
         await trio.sleep(10_000)
         assert len(node.requests) == n_tries
+
+    run_clocked(scenario)
+
+
+def test_subscription_of_a_caller_is_made_again_when_peers_are_back() -> None:
+    async def scenario(nursery: trio.Nursery) -> None:
+        hss = DocumentHss(ShData(user_state=1))
+        client, node = build_client(hss.answer)
+        await nursery.start(client.run)
+        subscription = await client.subscribe(BOB, [DataReference.IMS_USER_STATE])
+
+        def nobody(message: Message) -> Message | None:
+            raise NoPeerError("no open peer")
+
+        node.answer = nobody
+        assert node.on_isolated is not None
+        node.on_isolated()
+        await trio.sleep(60)
+        node.answer = hss.answer
+        hss.data = ShData(user_state=0)  # changed while nobody could tell us
+        await trio.sleep(10)
+        assert subscription.data == ShData(user_state=0)
+        n_requests = len(node.requests)
+        await trio.sleep(1e5)
+        assert len(node.requests) == n_requests
 
     run_clocked(scenario)
 
