@@ -160,7 +160,7 @@ def test_subscription_of_a_caller_is_made_again_when_peers_are_back() -> None:
         await trio.sleep(10)
         assert subscription.data == ShData(user_state=0)
         n_requests = len(node.requests)
-        await trio.sleep(1e5)
+        await trio.sleep(50_000)
         assert len(node.requests) == n_requests
 
     run_clocked(scenario)
