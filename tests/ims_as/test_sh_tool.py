@@ -166,7 +166,7 @@ def test_missing_permission_is_told_in_words():
 def test_results_in_words():
     assert describe_result(Result(5012)) == "5012 UNABLE_TO_COMPLY: the HSS has a problem of its own"
     assert describe_result(Result(3004)) == "3004 TOO_BUSY: the HSS is overloaded"
-    assert describe_result(Result(5001)) == "5001 AVP_UNSUPPORTED"
+    assert describe_result(Result(5001)) == "5001 AVP_UNSUPPORTED: the HSS does not know something that we sent"
     assert describe_result(Result(5999)) == "5999"
     assert describe_result(Result(5001, 4711)) == "5001 of vendor 4711"
 
