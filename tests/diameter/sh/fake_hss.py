@@ -60,7 +60,7 @@ class FakeNode:
         self._number += 1
         return f"as;1;{self._number}"
 
-    async def request(self, message: Message, *, deadline_s: float) -> Message:
+    async def request(self, message: Message, *, deadline_s: float, user: str | None = None) -> Message:
         self.requests.append(message)
         with trio.move_on_after(deadline_s):
             await trio.sleep(self.delay_s)
