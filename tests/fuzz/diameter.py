@@ -9,10 +9,12 @@ from diameter.base_commands import SH_APPLICATION, BaseCommands, read_capabiliti
 from diameter.dictionary.base import BASE
 from diameter.dictionary.cx import CX
 from diameter.dictionary.loader import AvpFormat
-from diameter.dictionary.sh import SH
+from diameter.dictionary.sh import SH, DataReference
 from diameter.errors import FramingError, LocalDiameterError, RemoteDiameterError
 from diameter.framing import HEADER_BYTES, MAX_MESSAGE_BYTES, MessageFramer
 from diameter.message import Message, decode_message_untrusted
+from diameter.overload import OverloadControl
+from diameter.redirect import RedirectCache, read_redirection_untrusted
 from diameter.sh.messages import (
     ProfileUpdateAnswer,
     ProfileUpdateRequest,
@@ -23,8 +25,9 @@ from diameter.sh.messages import (
     UserDataAnswer,
     UserDataRequest,
 )
-from diameter.sh.userdata import ShData, parse_sh_data_untrusted, write_sh_data
+from diameter.sh.userdata import ShData, find_deviations_untrusted, parse_sh_data_untrusted, write_sh_data
 from tests.fuzz.diameter_seeds import (
+    AGENT_MESSAGES,
     BASE_MESSAGES,
     CAPABILITIES,
     DIAMETER_TOKENS,
@@ -192,6 +195,9 @@ def read_sh_data(data: bytes) -> None:
     except LocalDiameterError:
         return  # service data that is plain text, values that XML cannot carry: read, never written
     assert _essence(again) == _essence(found)
+    # what an AS may write keeps to the schema, whatever it was made from
+    ours = again.select((DataReference.REPOSITORY_DATA, DataReference.PSI_ACTIVATION, DataReference.DSAI))
+    assert find_deviations_untrusted(write_sh_data(ours)) == ()
 
 
 def _essence(data: ShData) -> tuple[object, ...]:
@@ -199,7 +205,31 @@ def _essence(data: ShData) -> tuple[object, ...]:
     return items, data.scscf_name, canonical(data.ifcs), data.user_state, data.deleted_identities, data.psi_activation
 
 
-_ALL_MESSAGES = (*SH_MESSAGES, *BASE_MESSAGES)
+def read_redirect(data: bytes) -> None:
+    """Where an agent sends us: hosts that can be connected to."""
+    message = decode_message_untrusted(whole(data))
+    found = read_redirection_untrusted(message)
+    cache, request = RedirectCache(), decode_message_untrusted(SH_MESSAGES[0])
+    cache.store(found, request, None, now=0.0)
+    assert cache.find(request, None, "dra.example.net", now=86_401.0) == ()
+    for uri in found.hosts:
+        assert 0 < len(uri.host) < 256
+        assert uri.port is None or 0 < uri.port < 65536
+        assert uri.transport in ("tcp", "tls", "sctp")
+
+
+def read_overload(data: bytes) -> None:
+    """What a host or a realm wants less of; never more than all of it."""
+    message = decode_message_untrusted(whole(data))
+    control = OverloadControl(max_states=4)
+    control.learn_untrusted(message, now=0.0)
+    for reduction in control.reductions(now=0.0).values():
+        assert 0 <= reduction <= 100
+    assert len(control) <= 1
+    assert not control.reductions(now=86_401.0)
+
+
+_ALL_MESSAGES = (*SH_MESSAGES, *BASE_MESSAGES, *AGENT_MESSAGES)
 DIAMETER_TARGETS = (
     Target(
         "diameter-stream",
@@ -211,5 +241,7 @@ DIAMETER_TARGETS = (
     Target("diameter-message", read_message, (RemoteDiameterError,), _ALL_MESSAGES, DIAMETER_TOKENS),
     Target("sh-message", read_sh_message, (RemoteDiameterError,), SH_MESSAGES, (*DIAMETER_TOKENS, *XML_TOKENS)),
     Target("diameter-capabilities", read_capabilities, (RemoteDiameterError,), CAPABILITIES, DIAMETER_TOKENS),
+    Target("diameter-redirect", read_redirect, (RemoteDiameterError,), AGENT_MESSAGES[:1], DIAMETER_TOKENS),
+    Target("diameter-overload", read_overload, (RemoteDiameterError,), AGENT_MESSAGES[1:], DIAMETER_TOKENS),
     Target("sh-data", read_sh_data, (RemoteDiameterError,), SH_DATA, XML_TOKENS),
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from diameter.avp import Avp
+from attrs import evolve
+
+from diameter.avp import Avp, Avps
 from diameter.base_commands import CX_APPLICATION, SH_APPLICATION, BaseCommands
 from diameter.dictionary import base
-from diameter.dictionary.base import DisconnectCause
+from diameter.dictionary.base import BASE, DisconnectCause
 from diameter.dictionary.sh import FEATURE_NOTIF_EFF, SH
 from diameter.errors import RemoteDiameterError
 from diameter.message import FLAG_RETRANSMITTED, Message, Result
+from diameter.overload import ReportType, report_avps
 from diameter.sh.messages import (
     ProfileUpdateAnswer,
     ProfileUpdateRequest,
@@ -25,7 +28,16 @@ from diameter.sh.messages import (
     UserIdentity,
 )
 
-__all__ = ["BASE_MESSAGES", "CAPABILITIES", "DIAMETER_TOKENS", "IFCS", "SH_DATA", "SH_MESSAGES", "XML_TOKENS"]
+__all__ = [
+    "AGENT_MESSAGES",
+    "BASE_MESSAGES",
+    "CAPABILITIES",
+    "DIAMETER_TOKENS",
+    "IFCS",
+    "SH_DATA",
+    "SH_MESSAGES",
+    "XML_TOKENS",
+]
 
 BOB = "sip:bob@example.net"
 IFCS = b"""<IFCs><InitialFilterCriteria><Priority>0</Priority><TriggerPoint><ConditionTypeCNF>1</ConditionTypeCNF>
@@ -167,6 +179,25 @@ def _base_messages() -> list[Message]:
     return [_ids(message, 20 + number) for number, message in enumerate(messages)]
 
 
+def _agent_messages() -> list[Message]:
+    """What agents and busy hosts put into answers: redirects, overload reports."""
+    uris = ("aaa://hss2.example.net:3868;transport=tcp", "aaas://[::1]:5658", "aaa://hss3.example.net")
+    redirect = [
+        *(BASE["Redirect-Host"].avp(uri) for uri in uris),
+        BASE["Redirect-Host-Usage"].avp(3),
+        BASE["Redirect-Max-Cache-Time"].avp(60),
+    ]
+    identity = [base.ORIGIN_HOST.avp("dra.example.net"), base.ORIGIN_REALM.avp("example.net")]
+    udr = _UDR.to_message()
+    told = [udr.build_answer([base.RESULT_CODE.avp(3006), *identity, *redirect], is_error=True)]
+    for kind, reduction, validity_s in ((ReportType.HOST, 30, 10), (ReportType.REALM, 100, None)):
+        report = report_avps(sequence=7, kind=kind, reduction=reduction, validity_s=validity_s)
+        answer = UserDataAnswer(**_OF_HSS, user_data=SH_DATA[0]).to_answer(udr)
+        told.append(evolve(answer, avps=Avps([*answer.avps, *report])))
+    return [_ids(message, 40 + number) for number, message in enumerate(told)]
+
+
 SH_MESSAGES = tuple(message.encode() for message in _sh_messages())
 BASE_MESSAGES = tuple(message.encode() for message in _base_messages())
+AGENT_MESSAGES = tuple(message.encode() for message in _agent_messages())
 CAPABILITIES = BASE_MESSAGES[:2]

@@ -24,7 +24,7 @@ from diameter.sh.client import ShClient, ShConfig, ShProfile
 from diameter.sh.errors import ShError
 from diameter.transport import Connection
 from tests.fuzz.diameter import whole
-from tests.fuzz.diameter_seeds import BASE_MESSAGES, SH_MESSAGES
+from tests.fuzz.diameter_seeds import AGENT_MESSAGES, BASE_MESSAGES, SH_MESSAGES
 
 __all__ = ["HSS_PEER_SEEDS", "HssPeerFuzzer"]
 
@@ -39,6 +39,8 @@ _UDA, _SNA, _PNR = SH_MESSAGES[4], SH_MESSAGES[10], SH_MESSAGES[3]
 HSS_PEER_SEEDS = (
     *SH_MESSAGES,
     *BASE_MESSAGES,
+    *AGENT_MESSAGES,
+    *(each + _UDA for each in AGENT_MESSAGES),
     _UDA + _PNR,
     _PNR + _UDA + _SNA,
     _UDA + _UDA,

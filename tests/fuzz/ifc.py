@@ -12,6 +12,7 @@ from ifc.model import SessionCase
 from ifc.parser import parse_criteria_untrusted, parse_subscription_untrusted
 from ifc.view import PlainRequestView
 from ifc.writer import write_criteria, write_subscription
+from ims_as.ifc_tool.lint import lint_untrusted
 from tests.fuzz.diameter_seeds import IFCS, SH_DATA, XML_TOKENS
 from tests.fuzz.target import Target
 from tests.fuzz.xml import mend_xml
@@ -86,6 +87,13 @@ def read_subscription(data: bytes) -> None:
     assert parse_subscription_untrusted(write_subscription(parsed)).subscription == parsed
 
 
+def lint(data: bytes) -> None:
+    """Findings for whatever it is, with and without an identity of ours."""
+    for identity in (None, "sip:as.example.net"):
+        for finding in lint_untrusted(mend_xml(data), identity=identity):
+            finding.to_dict()
+
+
 def match_pattern(data: bytes) -> None:
     """A pattern: with and without regard to case, short and long texts, one and several; all machines agree."""
     text = data.decode("utf-8", "surrogateescape")
@@ -112,5 +120,6 @@ IFC_TARGETS = (
         (*XML_TOKENS, *_PATTERN_TOKENS),
     ),
     Target("ifc-subscription", read_subscription, (IfcError,), (_SUBSCRIPTION,), XML_TOKENS),
+    Target("ifc-lint", lint, (), (IFCS, _RICH, _SUBSCRIPTION), (*XML_TOKENS, *_PATTERN_TOKENS)),
     Target("ifc-pattern", match_pattern, (EreError,), _PATTERNS, _PATTERN_TOKENS),
 )
