@@ -8,7 +8,7 @@ Tolerant where HSSes differ and nothing is lost: any element order, unknown elem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from itertools import pairwise
 from typing import TypeVar
@@ -41,9 +41,11 @@ from ifc.model import (
 __all__ = [
     "IfcError",
     "ParsedCriteria",
+    "ParsedSharedSets",
     "ParsedSubscription",
     "Problem",
     "parse_criteria_untrusted",
+    "parse_shared_sets_untrusted",
     "parse_subscription_untrusted",
 ]
 
@@ -60,6 +62,7 @@ MAX_TEXT_CHARS = 4096
 MAX_INTEGER_DIGITS = 10
 """The schema's xs:int."""
 MAX_PROFILES = 100
+MAX_SHARED_SETS = 1000
 MAX_PROBLEMS = 100
 """Further ones are not listed: a document of nonsense must not fill the log."""
 
@@ -88,6 +91,13 @@ class ParsedCriteria:
 @attrs.frozen
 class ParsedSubscription:
     subscription: ImsSubscription
+    problems: tuple[Problem, ...] = ()
+
+
+@attrs.frozen
+class ParsedSharedSets:
+    sets: Mapping[int, tuple[InitialFilterCriteria, ...]]
+    """SetID → criteria in priority order."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -140,6 +150,27 @@ def parse_subscription_untrusted(xml: bytes) -> ParsedSubscription:
     except _Bad as bad:
         raise IfcError(f"line {bad.line}: {bad}") from bad
     return ParsedSubscription(ImsSubscription(private_id, read), tuple(problems))
+
+
+def parse_shared_sets_untrusted(xml: bytes) -> ParsedSharedSets:
+    """The S-CSCF's table of shared sets (`ifc.shared`).  Raises IfcError, and nothing else, when it is none."""
+    root = _parse_document(xml)
+    if _name(root) != "SharedIFCsSets":
+        raise IfcError(f"root element {_name(root)[:40]!r} is not SharedIFCsSets")
+    problems: list[Problem] = []
+    table: dict[int, tuple[InitialFilterCriteria, ...]] = {}
+    elements = _children(root, "SharedIFCsSet")
+    if len(elements) > MAX_SHARED_SETS:
+        raise IfcError(f"more than {MAX_SHARED_SETS} shared sets")
+    for element in elements:
+        try:
+            number = _integer(_one(element, "SetID"))
+            if number in table:
+                raise _Bad(element, f"SetID {number} is used again")
+            table[number] = _read_criteria(_children(element, "InitialFilterCriteria"), problems)
+        except _Bad as bad:
+            _report(problems, Problem(bad.line, str(bad)))
+    return ParsedSharedSets(table, tuple(problems))
 
 
 # ---------------------------------------------------------------- the document

@@ -9,16 +9,18 @@ from ims_as.sip.body import read_parts_untrusted
 from ims_as.sip.grammar import split_list
 from ims_as.sip.message import Request
 
-__all__ = ["SipRequestView"]
+__all__ = ["NOT_LISTS", "SipRequestView"]
 
 MAX_SDP_LINES = 500
 """Lines looked at; a description with more is not an offer that anybody makes."""
 
-_NOT_LISTS = frozenset(
+NOT_LISTS = frozenset(
     {
-        "authentication-info", "authorization", "call-id", "content-type", "date", "from", "max-forwards",
-        "organization", "p-access-network-info", "proxy-authenticate", "proxy-authorization", "retry-after",
-        "server", "subject", "to", "user-agent", "www-authenticate",
+        "authentication-info", "authorization", "call-id", "content-disposition", "content-length", "content-type",
+        "cseq", "date", "event", "expires", "from", "join", "max-forwards", "mime-version", "organization",
+        "p-charging-vector", "p-served-user", "priority", "proxy-authenticate", "proxy-authorization", "refer-to",
+        "referred-by", "replaces", "reply-to", "retry-after", "server", "session-expires", "session-id", "subject",
+        "to", "user-agent", "www-authenticate",
     }
 )  # fmt: skip
 """Headers that are no lists by their grammar, though a comma may stand in them."""
@@ -73,7 +75,7 @@ class SipRequestView:
         lines = self._request.headers.indexed().get(name, ())
         values: list[str] = []
         for line in (lines,) if isinstance(lines, str) else lines:
-            parts = [line] if "," not in line or name in _NOT_LISTS else split_list(line) or [""]
+            parts = [line] if "," not in line or name in NOT_LISTS else split_list(line) or [""]
             if not line.isprintable() or "  " in line or line[:1] == " " or line[-1:] == " ":
                 parts = [" ".join(part.split()) for part in parts]
             values += parts

@@ -10,6 +10,7 @@ IDENTITY = "sip:ai-as.example.net"
 
 INVITE = "<Method>INVITE</Method>"
 REGISTER = "<Method>REGISTER</Method>"
+TERMINATING = "<SessionCase>1</SessionCase>"
 SAFE = (
     (1, "<RequestURI>^(urn:)?service:sos</RequestURI>"),
     (1, "<SIPHeader><Header>^Priority$</Header><Content>psap-callback</Content></SIPHeader>"),

@@ -8,7 +8,7 @@ from ifc.engine import find_witnesses
 from ifc.model import MethodCondition, RequestUriCondition, ServicePointTrigger, TriggerPoint
 from ifc.view import PlainRequestView
 from ims_as.ifc_tool.lint import Finding, Severity, lint_untrusted, may_match
-from tests.ims_as.ifc_tool.documents import IDENTITY, INVITE, REGISTER, SAFE, VECTORS, criterion, ifcs
+from tests.ims_as.ifc_tool.documents import IDENTITY, INVITE, REGISTER, SAFE, TERMINATING, VECTORS, criterion, ifcs
 
 
 def lint(*criteria: str, identity: str | None = None, own_hosts: frozenset[str] = frozenset()) -> dict[str, Finding]:
@@ -32,7 +32,7 @@ def test_a_document_that_is_none_is_one_error():
 
 def test_an_unreadable_criterion_is_told_with_its_line():
     bad = criterion(INVITE, *SAFE).replace("<Priority>1</Priority>", "<Priority>first</Priority>")
-    xml = ifcs(criterion(INVITE, *SAFE, priority=2), bad)
+    xml = ifcs(criterion(INVITE, TERMINATING, *SAFE, priority=2), bad)
     (finding,) = lint_untrusted(xml)
     assert (finding.severity, finding.rule) == (Severity.ERROR, "unreadable")
     assert "first" in xml.decode().splitlines()[(finding.line or 0) - 1]
@@ -48,8 +48,8 @@ def test_a_refused_pattern_is_told_once_with_its_own_line():
 
 
 def test_a_pattern_may_stand_on_lines_of_its_own():
-    header = "<SIPHeader>\n<Header>\n    ^X$\n  </Header>\n</SIPHeader>"
-    assert lint(criterion(INVITE, header, *SAFE)) == {}
+    header = "<SIPHeader>\n<Header>\n    ^X-Y$\n  </Header>\n</SIPHeader>"
+    assert lint(criterion(INVITE, TERMINATING, header, *SAFE)) == {}
 
 
 def test_patterns_outside_of_triggers_are_not_looked_at():
@@ -97,22 +97,24 @@ def test_criteria_that_no_register_matches_are_not_blamed_for_it(conditions: lis
 
 
 def test_duplicate_priority_is_an_error_within_one_profile_only():
-    found = lint(criterion(INVITE, *SAFE), criterion(INVITE, *SAFE, server="sip:other.example.net"))
+    calls = (INVITE, TERMINATING, *SAFE)
+    found = lint(criterion(*calls), criterion(*calls, server="sip:other.example.net"))
     assert found["duplicate-priority"].severity is Severity.ERROR
-    profile = f"<ServiceProfile>{criterion(INVITE, *SAFE)}</ServiceProfile>"
+    profile = f"<ServiceProfile>{criterion(*calls)}</ServiceProfile>"
     subscription = f"<IMSSubscription><PrivateID>a@b</PrivateID>{profile}{profile}</IMSSubscription>"
     assert lint_untrusted(subscription.encode()) == ()
 
 
 def test_server_names_are_compared_with_the_configuration():
-    ours = criterion(INVITE, *SAFE)
-    other = criterion(INVITE, *SAFE, priority=2, server="sip:tas.example.net")
+    calls = (INVITE, TERMINATING, *SAFE)
+    ours = criterion(*calls)
+    other = criterion(*calls, priority=2, server="sip:tas.example.net")
     assert lint(other) == {}
     assert lint(other, identity=IDENTITY)["foreign-server"].severity is Severity.WARNING
     assert lint(ours, other, identity=IDENTITY)["foreign-server"].severity is Severity.INFO
-    spelled = criterion(INVITE, *SAFE, server="sip:term@AI-AS.example.net:5060;lr")
+    spelled = criterion(*calls, server="sip:term@AI-AS.example.net:5060;lr")
     assert lint(spelled, identity=IDENTITY)["server-name-spelling"].severity is Severity.INFO
-    by_address = criterion(INVITE, *SAFE, server="sip:[2001:db8::1]:5060")
+    by_address = criterion(*calls, server="sip:[2001:db8::1]:5060")
     assert "foreign-server" in lint(by_address, identity=IDENTITY)
     assert "foreign-server" not in lint(by_address, identity=IDENTITY, own_hosts=frozenset({"[2001:db8::1]"}))
 
@@ -127,7 +129,7 @@ def test_missing_safety_exclusions_are_named():
         criterion(INVITE, *SAFE, "<SessionCase>1</SessionCase>", groups=(0, 1, 2, 3, 3))
     )
     # another server's criteria are its own concern
-    found = lint(criterion(INVITE, server="sip:tas.example.net"), identity=IDENTITY)
+    found = lint(criterion(INVITE, TERMINATING, server="sip:tas.example.net"), identity=IDENTITY)
     assert list(found) == ["foreign-server"]
 
 

@@ -93,7 +93,7 @@ def test_a_file_of_users_for_machines(tmp_path: Path):
         "sip:literal", "sip:good", "sip:none", "sip:nobody"
     ]  # fmt: skip
     literal, _, none, nobody = told["users"]
-    assert literal["findings"][0]["rule"] == "server-name-spelling"
+    assert "server-name-spelling" in [finding["rule"] for finding in literal["findings"]]
     assert (none["criteria_answered"], none["findings"][0]["rule"]) == ("none", "no-criteria")
     assert nobody["status"] == "refused"
     assert told["error"] is None
