@@ -63,7 +63,7 @@ class Client:
             ),
         )
 
-    async def _on_request(self, request: Message, peer: str) -> Message | None:
+    def _on_request(self, request: Message, peer: str) -> Message | None:
         answer = self.sh.receive_push(request)
         self.n_pushed += 1
         if self.n_pushed == self.to_push:

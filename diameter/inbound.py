@@ -1,4 +1,4 @@
-"""Requests of peers: each in a task, bounded, duplicates answered as the first time (trio)."""
+"""Requests of peers: answered at once or each in a task, bounded, duplicates answered as the first time (trio)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from diameter.pending import DuplicateFilter
 
 __all__ = ["InboundRequests", "RequestHandler"]
 
-RequestHandler = Callable[[Message, str], Awaitable[Message | None]]
-"""(request, peer name) → answer; None: no answer at all. RemoteDiameterError becomes an error answer."""
+RequestHandler = Callable[[Message, str], Awaitable[Message | None] | Message | None]
+"""(request, peer name) → answer; None: no answer at all. RemoteDiameterError becomes an error answer.
+
+A plain function is answered without a task: for what needs no waiting, such as notifications.
+"""
 Reply = Callable[[Message], None]
 """Writes an answer on the connection that the request came on."""
 
@@ -59,37 +62,52 @@ class InboundRequests:
             self._counters["too_busy"] += 1
             reply(self._commands.error_answer(request, RemoteDiameterError("too busy", ResultCode.TOO_BUSY)))
             return
-        self._n_requests += 1
-        nursery.start_soon(self._serve, request, peer, peer_host, reply)
-
-    async def _serve(self, request: Message, peer: str, peer_host: str, reply: Reply) -> None:
         try:
-            answer = await self._build_answer(request, peer, peer_host)
-        finally:
-            self._n_requests -= 1
-        if answer is not None:
-            reply(answer)
-
-    async def _build_answer(self, request: Message, peer: str, peer_host: str) -> Message | None:
-        now = trio.current_time()
-        try:
-            if request.application_id not in self._application_ids:
-                raise RemoteDiameterError("application unsupported", ResultCode.APPLICATION_UNSUPPORTED)
-            for avp in request.avps.find_all(base.ROUTE_RECORD.key):
-                if base.ROUTE_RECORD.value(avp).lower() == self._origin_host:
-                    raise RemoteDiameterError("own host in Route-Record", ResultCode.LOOP_DETECTED)
-            origin_host = request.text(base.ORIGIN_HOST) or peer_host
+            origin_host = self._check_untrusted(request) or peer_host
             if request.is_retransmitted:
-                earlier = self._duplicates.find(origin_host, request, now=now)
+                earlier = self._duplicates.find(origin_host, request, now=trio.current_time())
                 if earlier is not None:
                     self._counters["duplicate"] += 1
-                    return earlier
+                    reply(earlier)
+                    return
             if self._on_request is None:
                 raise RemoteDiameterError("command unsupported", ResultCode.COMMAND_UNSUPPORTED)
-            answer = await self._on_request(request, peer)
+            outcome = self._on_request(request, peer)
         except RemoteDiameterError as error:
-            self._counters[error.reason] += 1
-            return self._commands.error_answer(request, error)
+            self._refuse(request, error, reply)
+            return
+        if outcome is None or isinstance(outcome, Message):
+            self._finish(origin_host, outcome, reply)
+            return
+        self._n_requests += 1
+        nursery.start_soon(self._wait, request, origin_host, outcome, reply)
+
+    async def _wait(
+        self, request: Message, origin_host: str, outcome: Awaitable[Message | None], reply: Reply
+    ) -> None:
+        try:
+            answer = await outcome
+        except RemoteDiameterError as error:
+            self._refuse(request, error, reply)
+        else:
+            self._finish(origin_host, answer, reply)
+        finally:
+            self._n_requests -= 1
+
+    def _check_untrusted(self, request: Message) -> str | None:
+        """The Origin-Host. Raises RemoteDiameterError for what is not for us, or has been here before."""
+        if request.application_id not in self._application_ids:
+            raise RemoteDiameterError("application unsupported", ResultCode.APPLICATION_UNSUPPORTED)
+        for avp in request.avps.find_all(base.ROUTE_RECORD.key):
+            if base.ROUTE_RECORD.value(avp).lower() == self._origin_host:
+                raise RemoteDiameterError("own host in Route-Record", ResultCode.LOOP_DETECTED)
+        return request.text(base.ORIGIN_HOST)
+
+    def _finish(self, origin_host: str, answer: Message | None, reply: Reply) -> None:
         if answer is not None:
-            self._duplicates.remember(origin_host, answer, now=now)
-        return answer
+            self._duplicates.remember(origin_host, answer, now=trio.current_time())
+            reply(answer)
+
+    def _refuse(self, request: Message, error: RemoteDiameterError, reply: Reply) -> None:
+        self._counters[error.reason] += 1
+        reply(self._commands.error_answer(request, error))

@@ -239,6 +239,10 @@ class PeerLink:
             if self._is_silent:
                 self._is_silent, self._route = False, None
             self._watch(self.watchdog.receive(is_dwa=is_dwa, now=now))
+            if message.application_id and self.machine.is_open:
+                # Rcv-Message in I-Open and R-Open is Process and nothing else, and nearly all that ever comes
+                self._owner.on_link_message(self, connection, message)
+                return
         event = self._classify(connection, message)
         if event is None:
             self._owner.count("unexpected_message")

@@ -162,6 +162,9 @@ class Watchdog:
 
     def receive(self, *, is_dwa: bool, now: float) -> tuple[WatchdogAction, ...]:
         """Any message has arrived."""
+        if self.state is WatchdogState.OKAY and not is_dwa:
+            self._set_watchdog(now)  # the row of nearly every message
+            return ()
         return self.handle(WatchdogEvent.RECEIVE_DWA if is_dwa else WatchdogEvent.RECEIVE_NON_DWA, now=now)
 
     def handle_timer(self, *, now: float) -> tuple[WatchdogAction, ...]:
@@ -194,13 +197,16 @@ class Watchdog:
             case _If.SECOND_MISS:
                 return self._is_pending and self._n_dwa == -1
 
+    def _set_watchdog(self, now: float) -> None:
+        tw_s = self._tw.seconds
+        self._deadline = now + tw_s + self._tw.jitter() * min(2.0, tw_s / 3)
+
     def _walk(self, step: WatchdogStep, now: float) -> tuple[WatchdogAction, ...]:
         outward: list[WatchdogAction] = []
         for action in step.actions:
             match action:
                 case _Do.SET_WATCHDOG:
-                    tw_s = self._tw.seconds
-                    self._deadline = now + tw_s + self._tw.jitter() * min(2.0, tw_s / 3)
+                    self._set_watchdog(now)
                 case _Do.PENDING:
                     self._is_pending = True
                 case _Do.NOT_PENDING:

@@ -285,7 +285,7 @@ class Application:
         if self._diameter_tls is not None:
             self._diameter_tls.reload()
 
-    async def _on_diameter_request(self, message: Message, peer: str) -> Message:
+    def _on_diameter_request(self, message: Message, peer: str) -> Message:
         assert self.sh is not None
         return self.sh.receive_push(message)
 

@@ -6,7 +6,9 @@ are held against the command notation when read (5001, 5005, 5009); answers are 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, ClassVar, Protocol, Self
 
 import attrs
@@ -217,16 +219,32 @@ class _Slot:
         return self.model.read_untrusted(value) if self.model is not None else value
 
 
-_Slots = tuple[tuple[_Slot, ...], dict[AvpKey, _Slot]]
+@frozen(eq=False)
+class _Slots:
+    """The AVP fields of a class.
+
+    Attributes:
+        tail: all but Session-Id, in the order of writing.
+        tail_of: their values in a message.
+        by_key: all.
+    """
+
+    tail: tuple[_Slot, ...]
+    tail_of: Callable[[_ShMessage], tuple[Any, ...]]
+    by_key: Mapping[AvpKey, _Slot]
+
+
 _SLOTS: dict[type[_ShMessage], _Slots] = {}
 
 
 def _slots(cls: type[_ShMessage]) -> _Slots:
-    """The AVP fields of a class, found once: in the order of writing, Session-Id first, and by key."""
+    """Found once."""
     found = _SLOTS.get(cls)
     if found is None:
         slots = tuple(_slot(field) for field in attrs.fields(cls) if "avp" in field.metadata)
-        found = _SLOTS[cls] = slots, {slot.definition.key: slot for slot in slots}
+        tail = slots[1:]
+        by_key = {slot.definition.key: slot for slot in slots}
+        found = _SLOTS[cls] = _Slots(tail, attrgetter(*(slot.name for slot in tail)), by_key)
     return found
 
 
@@ -260,20 +278,20 @@ class _ShMessage:
     def _tail(self) -> list[Avp]:
         """What comes after Session-Id and `_HEAD`."""
         avps: list[Avp] = []
-        slots, _ = _slots(type(self))
-        for slot in slots[1:]:
-            value = getattr(self, slot.name)
-            if slot.is_many:
-                for item in value:
-                    avps.append(slot.build(item))
-            elif value is not None:
+        found = _slots(type(self))
+        for slot, value in zip(found.tail, found.tail_of(self), strict=True):
+            if value is None:
+                continue
+            if not slot.is_many:
                 avps.append(slot.build(value))
+            elif value:
+                avps += [slot.build(item) for item in value]
         return avps
 
     @classmethod
     def _read(cls, message: Message) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        _, by_key = _slots(cls)
+        by_key = _slots(cls).by_key
         for avp in message.avps:
             slot = by_key.get((avp.vendor, avp.code))
             if slot is None:

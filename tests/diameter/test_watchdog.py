@@ -144,3 +144,10 @@ def test_jitter_is_two_seconds_or_a_third(tw_s: float, spread_s: float) -> None:
         watchdog = Watchdog(tw_s=tw_s, jitter=lambda side=side: side)
         watchdog.connection_up(now=0.0)
         assert watchdog.next_deadline() == pytest.approx(tw_s + side * spread_s)
+
+
+def test_traffic_on_a_healthy_peer_is_the_row_of_the_table() -> None:
+    short, walked = build(S.OKAY, pending=True), build(S.OKAY, pending=True)
+    assert short.receive(is_dwa=False, now=5.0) == walked.handle(E.RECEIVE_NON_DWA, now=5.0)
+    assert (short.state, short.is_pending, short.next_deadline()) == (S.OKAY, True, 5.0 + TW_S)
+    assert (walked.state, walked.is_pending, walked.next_deadline()) == (S.OKAY, True, 5.0 + TW_S)
