@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ MAX_HANDSHAKES: Final = 64
 """Incoming ones under way; more connections are closed at once. Each costs arithmetic before we know who it is."""
 _READ_BYTES: Final = 64 * 1024
 _TLS_BROKEN: Final = 5012
+_HOST_RE: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
 class ContextSource(Protocol):
@@ -44,12 +46,12 @@ class TlsError(OSError):
 
 
 def normal_host(text: str) -> str:
-    """A DiameterIdentity or address in the form in which they are compared."""
-    plain = text.strip().rstrip(".").lower()
+    """A DiameterIdentity or address in the form in which they are compared; "" for what is neither, as a wildcard."""
+    plain = text.removesuffix(".").lower()
     try:
-        return str(ipaddress.ip_address(plain.strip("[]")))
+        return str(ipaddress.ip_address(plain))
     except ValueError:
-        return plain
+        return plain if len(plain) <= 253 and _HOST_RE.fullmatch(plain) else ""
 
 
 def certificate_hosts_untrusted(certificate: Mapping[str, Any] | None) -> frozenset[str]:
@@ -63,7 +65,7 @@ def certificate_hosts_untrusted(certificate: Mapping[str, Any] | None) -> frozen
     if not names:
         parts = [part for group in certificate.get("subject", ()) for part in group][:MAX_NAMES]
         found = {normal_host(str(value)) for kind, value in parts if kind == "commonName"}
-    return frozenset(name for name in found if name and "*" not in name)
+    return frozenset(found - {""})
 
 
 def tls_failure(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from diameter.sh.messages import (
     UserDataRequest,
 )
 from diameter.sh.userdata import ShData, find_deviations_untrusted, parse_sh_data_untrusted, write_sh_data
+from diameter.tls import MAX_NAMES, certificate_hosts_untrusted
 from tests.fuzz.diameter_seeds import (
     AGENT_MESSAGES,
     BASE_MESSAGES,
@@ -230,6 +231,26 @@ def read_overload(data: bytes) -> None:
 
 
 _ALL_MESSAGES = (*SH_MESSAGES, *BASE_MESSAGES, *AGENT_MESSAGES)
+
+
+def read_certificate(data: bytes) -> None:
+    """The names in a certificate, a line each: kind, then value. What is found is in normal form and no wildcard."""
+    lines = [line.partition(" ") for line in data.decode("utf-8", "replace").splitlines()]
+    names = tuple((kind, value) for kind, _, value in lines)
+    for certificate in ({"subjectAltName": names}, {"subject": (names,)}):
+        hosts = certificate_hosts_untrusted(certificate)
+        assert len(hosts) <= MAX_NAMES
+        for host in hosts:
+            assert host
+            assert "*" not in host
+            assert certificate_hosts_untrusted({"subjectAltName": (("DNS", host),)}) == {host}
+
+
+CERTIFICATES = (
+    b"DNS hss.example.net\nDNS HSS2.example.net.\nURI sip:example.net",
+    b"IP Address 2001:DB8:0::1\nDNS *.example.net\ncommonName hss.example.net",
+)
+
 DIAMETER_TARGETS = (
     Target(
         "diameter-stream",
@@ -243,5 +264,6 @@ DIAMETER_TARGETS = (
     Target("diameter-capabilities", read_capabilities, (RemoteDiameterError,), CAPABILITIES, DIAMETER_TOKENS),
     Target("diameter-redirect", read_redirect, (RemoteDiameterError,), AGENT_MESSAGES[:1], DIAMETER_TOKENS),
     Target("diameter-overload", read_overload, (RemoteDiameterError,), AGENT_MESSAGES[1:], DIAMETER_TOKENS),
+    Target("diameter-certificate", read_certificate, (), CERTIFICATES, (b"DNS ", b"IP Address ", b"commonName ", b"*")),
     Target("sh-data", read_sh_data, (RemoteDiameterError,), SH_DATA, XML_TOKENS),
 )
