@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import click
 
+from ims_as.alarm_commands import alarms_command
 from ims_as.cli_options import EXIT_PROBLEM, fail, load_or_exit, with_config
 from ims_as.config import Config, Problem, read_config
 from ims_as.config_schema import build_schema, render_config
@@ -264,6 +265,7 @@ def _split_header(text: str) -> tuple[str, str]:
 
 # --- commands with a module of their own ------------------------------------------------------------------------------
 
+main.add_command(alarms_command)
 main.add_command(dial_command)
 main.add_command(ifc_group)
 main.add_command(policy_group)

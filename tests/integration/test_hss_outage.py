@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from diameter.dictionary.sh import DataReference
 from tests.support.hss_world import agent_of, hss_world, profile
 from tests.support.world import BOB, World, until
 
@@ -45,10 +46,10 @@ def test_an_outage_costs_no_call_and_raises_alarms_that_its_end_clears(capsys: p
             await until(lambda: active(here) == {"hss-unreachable", "hss-peer-down"})
             # whoever is cached keeps the profile, others get the agent of the routing; at once, as no peer is open
             assert (await agent_of(here, BOB))[0] == "night"
-            agent, source, took_s = await agent_of(here, CAROL)
+            agent, source, waited_s = await agent_of(here, CAROL)
             assert agent == "default"
             assert source.startswith("none: ")
-            assert took_s < BUDGET_S + 0.3
+            assert waited_s < BUDGET_S + 0.3
             assert metric(here, "hss-unreachable", REALM) == 1
             listed = (await api(here, "/alarms"))["alarms"]
             assert isinstance(listed, list)
@@ -84,15 +85,25 @@ def test_an_hss_that_accepts_and_never_answers_is_unreachable():
             assert (await agent_of(here, BOB))[0] == "night"
             hss.lab.silent = True
             for number in range(3):
-                agent, _, took_s = await agent_of(here, f"sip:new{number}@ims.example.net")
+                agent, _, waited_s = await agent_of(here, f"sip:new{number}@ims.example.net")
                 assert agent == "default"
-                assert BUDGET_S * 0.9 < took_s < BUDGET_S + 0.3
+                assert BUDGET_S * 0.9 < waited_s < BUDGET_S + 0.3
             await until(lambda: active(here) == {"hss-unreachable"})
             assert "in a row" in here.app.alarms()["alarms"][0]["detail"]
             assert (await agent_of(here, BOB))[0] == "night"
             hss.lab.silent = False
             await agent_of(here, DAVE)
             await until(lambda: not active(here))
+
+    trio.run(main)
+
+
+def test_a_missing_permission_costs_the_profile_and_is_an_alarm():
+    async def main() -> None:
+        async with hss_world(USERS, *SETTINGS) as (here, hss):
+            hss.lab.sh.denied = {DataReference.REPOSITORY_DATA}
+            assert (await agent_of(here, BOB))[0] == "default"
+            await until(lambda: active(here) == {"sh-not-permitted"})
 
     trio.run(main)
 
@@ -122,8 +133,7 @@ def test_no_call_of_a_burst_waits_longer_than_the_budget_or_fails(how: str, caps
                 found.keys() - {BOB}, "default"
             )
             assert found[BOB][:2] == ("night", "stale")
-            # what ten calls at once need besides, on a busy machine
-            assert max(took_s for *_, took_s in found.values()) < BUDGET_S + 1.0
+            assert max(waited_s for *_, waited_s in found.values()) < BUDGET_S + 0.3
 
     trio.run(main)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"SH_FAILED"' in line]

@@ -96,12 +96,11 @@ async def hss_world(users: Mapping[str, bytes | None], *overrides: str) -> Async
 
 
 async def agent_of(here: World, user: str, headers: Sequence[tuple[str, str]] = ()) -> tuple[str, str, float]:
-    """Of a call for that user: which agent, where the profile came from, seconds until the answer."""
-    sent = trio.current_time()
+    """Of a call for that user: which agent, where the profile came from, seconds that it waited for the profile."""
     leg = here.call(to=user, headers=headers)
     await leg.wait(Answered)
-    took_s = trio.current_time() - sent
     record = here.app.call(leg.session.request.call_id)
     assert record is not None
     leg.session.bye()
-    return record["agent"], record["profile_source"], took_s
+    (told,) = (each for each in record["trace"] if each["kind"] == "sh" and each["target"] == "hss")
+    return record["agent"], record["profile_source"], told["at"] - record["received_at"]
