@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from diameter.sctp import sctp_problem
+from ims_as.call.codecs import CODEC_NAMES, missing_codecs, own_codecs
 from ims_as.config_model import (
     MATCH_FIELDS,
     TRANSFER_TARGETS,
@@ -164,6 +165,12 @@ def _check_tls(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
+    known = {name.lower() for name in CODEC_NAMES}
+    for index, name in enumerate(media.codecs):
+        if name.lower() not in known:
+            yield f"media.codecs[{index}]", f"no codec is called {name!r} (there are: {', '.join(CODEC_NAMES)})"
+    if media.codecs and not own_codecs(media.codecs):
+        yield "media.codecs", "none of them is installed here"
     try:
         ip_address(media.address)
     except ValueError:
@@ -210,6 +217,8 @@ def _warnings(config: Config) -> Iterator[Problem]:
     if config.sip.tls is not None and not config.sip.tls.verify_peer:
         yield Problem("sip.tls.verify_peer", "nobody's certificate is checked: for laboratories only")
     yield from _capacity_warnings(config.media, config.limits)
+    for name, why in missing_codecs(config.media.codecs).items():
+        yield Problem("media.codecs", f"{name} is not offered: {why}")
     for path, text in policy_warnings(config.policy):
         yield Problem(path, text)
     if not config.sip.trusted_peers:

@@ -222,6 +222,9 @@ class MediaConfig:
     """IP address for RTP."""
     ports: PortRange = _RTP_PORTS
     """UDP ports for RTP, ``first-last``, shared out among the workers."""
+    codecs: tuple[str, ...] = ()
+    """Codecs in the order of our own offers, of AMR-WB, opus, G722, PCMA, PCMU, AMR, G729, L16; empty: all but L16.
+    One whose library is missing is not offered."""
     discover: str | None = None
     """``name:port``: DNS name and control port of remote workers."""
 

@@ -13,6 +13,7 @@ import trio
 from diameter.sh.client import ShClient
 from ims_as.call.admission import Admission
 from ims_as.call.bypass import BypassTokens
+from ims_as.call.codecs import own_codecs
 from ims_as.call.engine_health import EngineHealth
 from ims_as.call.profile import host_of
 from ims_as.call.record import CallDirectory
@@ -28,6 +29,7 @@ from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
+from ims_as.sip.codec_choice import CodecOffer
 from ims_as.sip.coupling import CouplingTable
 from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.user_agent import UserAgent
@@ -75,6 +77,11 @@ class CallContext:
     """None: registrations are known by REGISTER alone."""
     tasks: trio.Nursery | None = None
     calls: set[Any] = attrs.Factory(set)
+
+    @property
+    def codecs(self) -> tuple[CodecOffer, ...]:
+        """Those that we offer and take."""
+        return own_codecs(self.config.media.codecs)
 
     @staticmethod
     def wall() -> float:

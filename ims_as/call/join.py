@@ -207,7 +207,9 @@ class Join:
         if replaced is not side.session or self._asking is not None or self._offering is not None:
             session.reject(491)
             return
-        description = CallDescription(call.context.config.media.address, int(call.context.wall() * 1000))
+        description = CallDescription(
+            call.context.config.media.address, int(call.context.wall() * 1000), call.context.codecs
+        )
         new = Side(side.name, session, description.relay_untrusted)
         offer = sdp_of(session.request)
 

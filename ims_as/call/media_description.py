@@ -10,6 +10,7 @@ from __future__ import annotations
 import attrs
 
 from ims_as.call.sdp_relay import relay_untrusted
+from ims_as.sip.codec_choice import G711_CODECS, CodecOffer
 from ims_as.sip.errors import SdpError
 from ims_as.sip.offer_answer import (
     AudioStream,
@@ -42,15 +43,24 @@ def stream_config(stream: AudioStream, *, send: bool | None = None) -> StreamCon
         dtmf_payload_type=stream.dtmf_payload_type,
         receive_payload_type=stream.receive_payload_type,
         receive_dtmf_payload_type=stream.receive_dtmf_payload_type,
+        clock_rate=stream.clock_rate,
+        send_parameters=dict(stream.send_parameters),
+        receive_parameters=dict(stream.receive_parameters),
     )
 
 
 class CallDescription:
-    """Offer/answer of one call.  ``address``: of our RTP; ``session_id``: a number for the o= line (RFC 8866 §5.2)."""
+    """Offer/answer of one call.
 
-    def __init__(self, address: str, session_id: int) -> None:
+    Args:
+        address: of our RTP.
+        session_id: a number for the o= line (RFC 8866 §5.2).
+        codecs: those that our media plane has.
+    """
+
+    def __init__(self, address: str, session_id: int, codecs: tuple[CodecOffer, ...] = G711_CODECS) -> None:
         self._session = SdpSession(username="-", session_id=session_id, version=1, address=address)
-        self._exchange = OfferAnswer(LocalMedia(address=address, port=PLACEHOLDER_PORT), self._session)
+        self._exchange = OfferAnswer(LocalMedia(address, PLACEHOLDER_PORT, codecs), self._session)
         self._read: tuple[bytes, SessionDescription] | None = None
         """An offer is looked at twice: before there is a port, and for the answer."""
 
@@ -82,7 +92,7 @@ class CallDescription:
         """
         local = self._exchange.local
         if not offer:  # ours comes first: the port can be bound, the rest comes with the answer
-            codec = local.codecs[0]
+            codec = G711_CODECS[0]
             return StreamConfig(codec.name, codec.payload_type, send=False, receive=False)
         session = SdpSession("-", 0, 0, local.address)
         self._read = offer, parse_sdp_untrusted(offer)

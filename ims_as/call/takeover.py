@@ -110,7 +110,7 @@ class Takeover:
         ):
             session.reject(491)
             return
-        description = CallDescription(context.config.media.address, int(context.wall() * 1000))
+        description = CallDescription(context.config.media.address, int(context.wall() * 1000), context.codecs)
         description.bind(leg.host, leg.port)
         offer = sdp_of(request)
         try:

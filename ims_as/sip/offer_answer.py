@@ -1,8 +1,8 @@
 """Offer/answer for one audio stream, RFC 3264 (and RFC 6337 for what SIP does with it).
 
 An offer is answered line by line: the first audio line that we can use gets our address and one codec, every other
-line port 0, in the offer's order. The codec is the first of the offer's that is ours; one only, so that the media
-plane never has to follow a change in mid-stream. telephone-event is added when its clock is the codec's.
+line port 0, in the offer's order. `codec_choice` says which codec; one only, so that the media plane never has to
+follow a change in mid-stream. telephone-event is added when its clock is the codec's.
 
 Hold is understood in both forms: direction attributes, and the old `c=0.0.0.0` (§8.4), which says that its sender
 does not want to receive.
@@ -18,6 +18,16 @@ from typing import Final
 
 import attrs
 
+from ims_as.sip.codec_choice import (
+    G711_CODECS,
+    TELEPHONE_EVENT,
+    CodecOffer,
+    codec_lines,
+    dtmf_lines,
+    pick_codec,
+    pick_dtmf,
+    read_parameters_untrusted,
+)
 from ims_as.sip.errors import LocalProtocolError, NoCommonCodecError, SdpError
 from ims_as.sip.precondition import Preconditions
 from ims_as.sip.sdp import Direction, Line, MediaDescription, RtpMap, SessionDescription, format_connection
@@ -39,9 +49,6 @@ __all__ = [
 
 # no rule says which dynamic number telephone-event has; 101 is what nearly everybody uses
 DTMF_PAYLOAD_TYPE: Final = 101
-# RFC 4733 §3.2: digits, *, #, A to D
-_DTMF_EVENTS: Final = "0-15"
-_TELEPHONE_EVENT: Final = "telephone-event"
 # plain RTP; SRTP and DTLS need keys that we do not have yet
 _PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
 # packet times that a G.711 sender can be asked for; others are a wish that RFC 8866 §6.4 lets us leave
@@ -49,26 +56,6 @@ _PTIMES_MS: Final = range(10, 61, 10)
 # our own dynamic numbers, when the usual one has another meaning in a session
 _DYNAMIC: Final = (*range(DTMF_PAYLOAD_TYPE, 128), *range(96, DTMF_PAYLOAD_TYPE))
 _NO_PAYLOADS: Final[Mapping[int, RtpMap]] = {}
-
-
-@attrs.frozen(slots=True)
-class CodecOffer:
-    """One codec of ours. `payload_type` is the number in our own offers; in answers the offer's number is used."""
-
-    name: str
-    clock_rate: int
-    payload_type: int
-    fmtp: str | None = None
-    channels: int = 1
-
-    @property
-    def rtpmap(self) -> RtpMap:
-        """Its meaning in SDP terms."""
-        return RtpMap(self.name, self.clock_rate, self.channels)
-
-
-G711_CODECS: Final = (CodecOffer("PCMA", 8000, 8), CodecOffer("PCMU", 8000, 0))
-"""The codecs that need no library, in our order."""
 
 
 @attrs.frozen(slots=True)
@@ -81,6 +68,8 @@ class LocalMedia:
     dtmf: bool = True
     ptime_ms: int = 20
     direction: Direction = Direction.SENDRECV
+    prefers_wideband: bool = True
+    """Of several codecs offered a wideband one is answered, whatever comes first."""
 
 
 @attrs.frozen(slots=True)
@@ -109,6 +98,10 @@ class AudioStream:
     ptime_ms: int
     receive_payload_type: int
     receive_dtmf_payload_type: int | None
+    send_parameters: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    """fmtp parameters that the peer gave; names in lower case."""
+    receive_parameters: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    """The same, as we gave them."""
 
 
 @attrs.frozen(slots=True)
@@ -181,36 +174,6 @@ def _peer_ptime_ms(media: MediaDescription, ours_ms: int) -> int:
     return ptime_ms
 
 
-def _pick_codec(media: MediaDescription, codecs: tuple[CodecOffer, ...]) -> tuple[int, CodecOffer]:
-    """First of the peer's payload types that is one of ours."""
-    for number, meaning in media.payloads():
-        for codec in codecs:
-            if meaning.is_same(codec.rtpmap):
-                return number, codec
-    raise NoCommonCodecError("no audio codec in common")
-
-
-def _pick_dtmf(media: MediaDescription, clock_rate: int) -> int | None:
-    """telephone-event with the codec's clock (RFC 4733 §2.1 asks for one timestamp clock per stream)."""
-    wanted = RtpMap(_TELEPHONE_EVENT, clock_rate)
-    return next((number for number, meaning in media.payloads() if meaning.is_same(wanted)), None)
-
-
-def _codec_lines(payload_type: int, codec: CodecOffer) -> list[Line]:
-    channels = "" if codec.channels == 1 else f"/{codec.channels}"
-    lines = [("a", f"rtpmap:{payload_type} {codec.name}/{codec.clock_rate}{channels}")]
-    if codec.fmtp is not None:
-        lines.append(("a", f"fmtp:{payload_type} {codec.fmtp}"))
-    return lines
-
-
-def _dtmf_lines(payload_type: int, clock_rate: int) -> list[Line]:
-    return [
-        ("a", f"rtpmap:{payload_type} {_TELEPHONE_EVENT}/{clock_rate}"),
-        ("a", f"fmtp:{payload_type} {_DTMF_EVENTS}"),
-    ]
-
-
 def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: SdpSession) -> Negotiated:
     """Answer an offer, RFC 3264 §6.
 
@@ -238,15 +201,16 @@ def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: S
 def _answer_audio(
     offer: SessionDescription, media: MediaDescription, local: LocalMedia
 ) -> tuple[MediaDescription, AudioStream, Preconditions | None]:
-    payload_type, codec = _pick_codec(media, local.codecs)
+    choice = pick_codec(media, local.codecs, prefers_wideband=local.prefers_wideband)
+    payload_type, codec = choice.payload_type, choice.codec
     host = _usable_host(offer, media, local.address)
-    dtmf = _pick_dtmf(media, codec.clock_rate) if local.dtmf else None
+    dtmf = pick_dtmf(media, codec.clock_rate) if local.dtmf else None
     direction = _peer_direction(offer, media, host).reversed.restricted_to(local.direction)
     formats = [str(payload_type)]
-    lines = _codec_lines(payload_type, codec)
+    lines = codec_lines(payload_type, codec, choice.fmtp)
     if dtmf is not None:
         formats.append(str(dtmf))
-        lines += _dtmf_lines(dtmf, codec.clock_rate)
+        lines += dtmf_lines(dtmf, codec.clock_rate)
     lines += [("a", f"ptime:{local.ptime_ms}"), ("a", direction.value)]
     preconditions = Preconditions.from_offer_untrusted(media)
     if preconditions is not None:
@@ -262,6 +226,8 @@ def _answer_audio(
         ptime_ms=_peer_ptime_ms(media, local.ptime_ms),
         receive_payload_type=payload_type,
         receive_dtmf_payload_type=dtmf,
+        send_parameters=choice.theirs,
+        receive_parameters=choice.ours,
     )
     return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream, preconditions
 
@@ -286,13 +252,15 @@ def build_offer(
         LocalProtocolError: there are no codecs, or two of them have the same payload type.
     """
     numbers = _own_numbers(local, payloads)
-    text = [line for number, codec in zip(numbers, local.codecs, strict=True) for line in _codec_lines(number, codec)]
+    text: list[Line] = []
+    for number, codec in zip(numbers, local.codecs, strict=True):
+        text += codec_lines(number, codec, codec.fmtp)
     if local.dtmf:
         for clock_rate in dict.fromkeys(codec.clock_rate for codec in local.codecs):
-            wanted = RtpMap(_TELEPHONE_EVENT, clock_rate)
+            wanted = RtpMap(TELEPHONE_EVENT, clock_rate)
             number = _number_of(wanted, DTMF_PAYLOAD_TYPE, payloads, numbers)
             numbers.append(number)
-            text += _dtmf_lines(number, clock_rate)
+            text += dtmf_lines(number, clock_rate)
     if not local.codecs or len(set(numbers)) != len(numbers) or max(numbers) > 127:
         raise LocalProtocolError("codecs cannot be offered")
     text += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
@@ -344,13 +312,14 @@ def _agreed_stream(
         raise SdpError("audio line refused")
     host = _usable_host(answer, theirs, offer.connection_of(ours))
     offered = [
-        CodecOffer(meaning.name, meaning.clock_rate, number, None, meaning.channels)
+        CodecOffer(meaning.name, meaning.clock_rate, number, ours.fmtp(number), meaning.channels)
         for number, meaning in ours.payloads()
-        if meaning.name != _TELEPHONE_EVENT
+        if meaning.name != TELEPHONE_EVENT
     ]
-    payload_type, codec = _pick_codec(theirs, tuple(offered))
-    dtmf = _pick_dtmf(theirs, codec.clock_rate)
-    our_dtmf = _pick_dtmf(ours, codec.clock_rate)
+    choice = pick_codec(theirs, tuple(offered))
+    payload_type, codec = choice.payload_type, choice.codec
+    dtmf = pick_dtmf(theirs, codec.clock_rate)
+    our_dtmf = pick_dtmf(ours, codec.clock_rate)
     direction = _peer_direction(answer, theirs, host).reversed.restricted_to(offer.direction_of(ours))
     return AudioStream(
         codec=codec.name,
@@ -363,6 +332,8 @@ def _agreed_stream(
         ptime_ms=_peer_ptime_ms(theirs, ours.milliseconds("ptime") or _PTIMES_MS.start * 2),
         receive_payload_type=codec.payload_type,
         receive_dtmf_payload_type=our_dtmf if dtmf is not None else None,
+        send_parameters=choice.theirs,
+        receive_parameters=read_parameters_untrusted(codec.fmtp),
     )
 
 

@@ -88,12 +88,17 @@ class TestAnswer:
     def test_codec_of_ours_with_parameters(self):
         local = LocalMedia("127.0.0.30", 2, (CodecOffer("AMR-WB", 16000, 96, "octet-align=1"),))
         lines = answer_text(
-            "m=audio 1 RTP/AVP 104 105", "a=rtpmap:104 AMR-WB/16000", "a=rtpmap:105 telephone-event/16000", local=local
+            "m=audio 1 RTP/AVP 103 104 105",
+            "a=rtpmap:103 AMR-WB/16000",
+            "a=rtpmap:104 AMR-WB/16000",
+            "a=fmtp:104 octet-align=1; mode-set=0,1,2",
+            "a=rtpmap:105 telephone-event/16000",
+            local=local,
         )
         assert lines[5:9] == [
             "m=audio 2 RTP/AVP 104 105",
             "a=rtpmap:104 AMR-WB/16000",
-            "a=fmtp:104 octet-align=1",
+            "a=fmtp:104 octet-align=1; mode-set=0,1,2; mode-change-capability=2; max-red=0",
             "a=rtpmap:105 telephone-event/16000",
         ]
 
