@@ -223,8 +223,8 @@ class MediaConfig:
     ports: PortRange = _RTP_PORTS
     """UDP ports for RTP, ``first-last``, shared out among the workers."""
     codecs: tuple[str, ...] = ()
-    """Codecs in the order of our own offers, of AMR-WB, opus, G722, PCMA, PCMU, AMR, G729, L16; empty: all but L16.
-    One whose library is missing is not offered."""
+    """Codecs that are taken, in the order of our own offers, of AMR-WB, opus, G722, PCMA, PCMU, AMR, G729, L16; empty:
+    all but L16, of which we offer AMR-WB, PCMA and PCMU ourselves.  One whose library is missing is left out."""
     discover: str | None = None
     """``name:port``: DNS name and control port of remote workers."""
 

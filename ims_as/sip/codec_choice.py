@@ -49,6 +49,8 @@ class CodecOffer:
     payload_type: int
     fmtp: str | None = None
     channels: int = 1
+    is_offered: bool = True
+    """Else it is taken where a peer offers it, and our own offers stay short without it."""
 
     @property
     def rtpmap(self) -> RtpMap:

@@ -251,17 +251,18 @@ def build_offer(
     Raises:
         LocalProtocolError: there are no codecs, or two of them have the same payload type.
     """
-    numbers = _own_numbers(local, payloads)
+    offered = [codec for codec in local.codecs if codec.is_offered]
+    numbers = _own_numbers(offered, payloads)
     text: list[Line] = []
-    for number, codec in zip(numbers, local.codecs, strict=True):
+    for number, codec in zip(numbers, offered, strict=True):
         text += codec_lines(number, codec, codec.fmtp)
     if local.dtmf:
-        for clock_rate in dict.fromkeys(codec.clock_rate for codec in local.codecs):
+        for clock_rate in dict.fromkeys(codec.clock_rate for codec in offered):
             wanted = RtpMap(TELEPHONE_EVENT, clock_rate)
             number = _number_of(wanted, DTMF_PAYLOAD_TYPE, payloads, numbers)
             numbers.append(number)
             text += dtmf_lines(number, clock_rate)
-    if not local.codecs or len(set(numbers)) != len(numbers) or max(numbers) > 127:
+    if not offered or len(set(numbers)) != len(numbers) or max(numbers) > 127:
         raise LocalProtocolError("codecs cannot be offered")
     text += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
     proto = lines[position].proto if lines else "RTP/AVP"
@@ -270,11 +271,11 @@ def build_offer(
     return session.describe((("s", "-"), ("c", format_connection(local.address)), ("t", "0 0")), media)
 
 
-def _own_numbers(local: LocalMedia, payloads: Mapping[int, RtpMap]) -> list[int]:
+def _own_numbers(codecs: Sequence[CodecOffer], payloads: Mapping[int, RtpMap]) -> list[int]:
     if not payloads:
-        return [codec.payload_type for codec in local.codecs]
+        return [codec.payload_type for codec in codecs]
     numbers: list[int] = []
-    for codec in local.codecs:
+    for codec in codecs:
         numbers.append(_number_of(codec.rtpmap, codec.payload_type, payloads, numbers))
     return numbers
 
