@@ -74,7 +74,7 @@ def demo(directory: Path, prefix: str) -> None:
 @click.option(
     "--hss-quirk",
     "quirks",
-    type=click.Choice(["pyhss", *Quirk]),
+    type=click.Choice(["pyhss", *(quirk.value for quirk in Quirk)]),
     multiple=True,
     help="Let the HSS deviate from the specifications; may be given several times, pyhss is all of them.",
 )
