@@ -26,7 +26,6 @@ from ims_as.ifc_tool.commands_simulate import simulate_command
 from ims_as.ifc_tool.commands_verify import verify_command
 
 if TYPE_CHECKING:
-    from ims_as.ifc_tool.explain import ExplainedCriterion
     from ims_as.ifc_tool.lint import Finding
     from ims_as.ifc_tool.reading import Criteria, InitialRequest
 
@@ -131,28 +130,11 @@ def explain(
     explained = explain_criteria(criteria, request.view)
     if as_json:
         told = [criterion.to_dict() for criterion in explained]
-        body = {**about_request(name_of(message), request), "criteria": told}
+        visited = [criterion.server_name for criterion in explained if criterion.matches]
+        body = {**about_request(name_of(message), request), "application_servers": visited, "criteria": told}
         click.echo(json.dumps(body, indent=2))
         return
+    from ims_as.ifc_tool.explain_text import print_explained
+
     case = "unknown" if request.session_case is None else request.session_case.name
-    click.echo(printable(f"{request.view.method} {request.view.request_uri}   {case} ({request.source})"))
-    for criterion in explained:
-        _print_criterion(criterion)
-    if not explained:
-        click.echo("no criteria: ordinary routing")
-
-
-def _mark(holds: bool) -> str:
-    return click.style("✓", fg="green") if holds else click.style("✗", fg="red")
-
-
-def _print_criterion(criterion: ExplainedCriterion) -> None:
-    verdict = "matches" if criterion.matches else "does not match"
-    click.echo()
-    click.echo(f"{_mark(criterion.matches)} priority {criterion.priority}: {criterion.server_name} {verdict}")
-    click.echo(f"  {criterion.default_handling}; {criterion.reason}")
-    joined = "one must hold" if criterion.is_cnf else "all must hold"
-    for group in criterion.groups:
-        click.echo(f"  {_mark(group.holds)} group {group.number} ({joined})")
-        for trigger in group.triggers:
-            click.echo(f"      {_mark(trigger.holds)} {trigger.text}  – {printable(trigger.reason)}")
+    print_explained(f"{request.view.method} {request.view.request_uri}   {case} ({request.source})", explained)

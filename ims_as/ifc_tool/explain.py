@@ -35,6 +35,8 @@ class ExplainedTrigger:
     text: str
     holds: bool
     reason: str
+    decides: bool = False
+    """The outcome of the criterion hangs on it: with the opposite it could have been another."""
 
 
 @attrs.frozen
@@ -57,8 +59,15 @@ class ExplainedCriterion:
     """None: no trigger point."""
     groups: tuple[ExplainedGroup, ...] = ()
 
+    @property
+    def because(self) -> tuple[str, ...]:
+        """One line for each trigger that decides; the reason in one sentence where none does."""
+        deciding = [each for group in self.groups for each in group.triggers if each.decides]
+        told = dict.fromkeys(f"{each.text}: {'holds' if each.holds else 'no'}, {each.reason}" for each in deciding)
+        return tuple(told) or (self.reason,)
+
     def to_dict(self) -> dict[str, Any]:
-        return attrs.asdict(self)
+        return {**attrs.asdict(self), "because": list(self.because)}
 
 
 def handling_of(criterion: InitialFilterCriteria) -> str:
@@ -84,10 +93,13 @@ def triggered_servers(
 def _explain(criterion: InitialFilterCriteria, view: RequestView, registered: bool | None) -> ExplainedCriterion:
     matches = bool(evaluate((criterion,), view, registered=registered))
     point = criterion.trigger_point
-    groups = (
-        () if point is None else tuple(_group(*group, view, is_cnf=point.is_cnf) for group in _sorted_groups(point))
-    )
+    groups: tuple[ExplainedGroup, ...] = ()
+    if point is not None:
+        groups = tuple(_group(*group, view, is_cnf=point.is_cnf) for group in _sorted_groups(point))
     part = criterion.profile_part
+    counts = part is None or applies_to_profile_part(part, view.session_case, registered)
+    if point is not None and counts:
+        groups = tuple(_with_deciding(group, matches=matches, is_cnf=point.is_cnf) for group in groups)
     if part is not None and not applies_to_profile_part(part, view.session_case, registered):
         reason = f"belongs to the {part.name.lower()} part of the profile only"
     elif point is None:
@@ -120,6 +132,16 @@ def _group(number: int, members: tuple[ServicePointTrigger, ...], view: RequestV
     triggers = tuple(_trigger(member, view) for member in members)
     holds = [trigger.holds for trigger in triggers]
     return ExplainedGroup(number, any(holds) if is_cnf else all(holds), triggers)
+
+
+def _with_deciding(group: ExplainedGroup, *, matches: bool, is_cnf: bool) -> ExplainedGroup:
+    """A criterion matches by what holds (in DNF: in a group that does), and fails by what does not."""
+    counts = group.holds is matches or not (is_cnf or matches)
+    if not counts:
+        return group
+    return attrs.evolve(
+        group, triggers=tuple(attrs.evolve(each, decides=each.holds is matches) for each in group.triggers)
+    )
 
 
 def _trigger(trigger: ServicePointTrigger, view: RequestView) -> ExplainedTrigger:

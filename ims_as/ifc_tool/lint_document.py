@@ -68,7 +68,8 @@ def _order(element: etree._Element, name: str) -> Iterator[Finding]:
     order = _ORDER[name]
     children = [child for child in element if isinstance(child.tag, str)]
     for child in children:
-        if _local(child) not in order:
+        # the schema lets vendors add elements of a namespace of their own
+        if _local(child) not in order and etree.QName(child).namespace == etree.QName(element).namespace:
             yield found("unknown-element", _line(child), f"{name} holds an element {_local(child)[:40]}")
     for earlier, later in pairwise(child for child in children if _local(child) in order):
         if order.index(_local(later)) < order.index(_local(earlier)):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import io
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from ims_as.ifc_tool.explain import ExplainedTrigger, explain_criteria, triggered_servers
+from ims_as.ifc_tool.explain_text import print_explained
 from ims_as.ifc_tool.reading import read_document_untrusted, read_request_untrusted
 from tests.ims_as.ifc_tool.documents import INVITE, REGISTER, SAFE, VECTORS, criterion, ifcs, message
 
@@ -60,6 +64,54 @@ def test_a_negated_trigger_fails_with_the_evidence():
     assert not trigger.holds
     assert trigger.text == "not (Method is INVITE)"
     assert trigger.reason == "the method is INVITE"
+
+
+def deciding(*conditions: str | tuple[int, str], **options: object) -> tuple[bool, list[str]]:
+    xml = ifcs(criterion(*conditions, **options))  # type: ignore[arg-type]
+    (explained,) = explain_criteria(read_document_untrusted(xml).criteria, VIEW)
+    assert explained.because
+    return explained.matches, [each.text for group in explained.groups for each in group.triggers if each.decides]
+
+
+def test_what_decided_is_told():
+    term, orig = "<SessionCase>1</SessionCase>", "<SessionCase>0</SessionCase>"
+    # CNF fails by each group in which nothing holds, matches by what holds
+    assert deciding(INVITE, orig, REGISTER, groups=(0, 1, 1)) == (
+        False, ["SessionCase is ORIGINATING_REGISTERED", "Method is REGISTER"]
+    )  # fmt: skip
+    assert deciding(INVITE, orig, term, groups=(0, 1, 1)) == (
+        True, ["Method is INVITE", "SessionCase is TERMINATING_REGISTERED"]
+    )  # fmt: skip
+    # DNF fails by what does not hold in any group, matches by the groups that hold
+    assert deciding(INVITE, orig, REGISTER, cnf=0, groups=(0, 0, 1)) == (
+        False, ["SessionCase is ORIGINATING_REGISTERED", "Method is REGISTER"]
+    )  # fmt: skip
+    assert deciding(INVITE, orig, INVITE, term, cnf=0, groups=(0, 0, 1, 1)) == (
+        True, ["Method is INVITE", "SessionCase is TERMINATING_REGISTERED"]
+    )  # fmt: skip
+    assert deciding((1, INVITE), term) == (False, ["not (Method is INVITE)"])
+
+
+def test_because_is_one_line_for_each():
+    (explained,) = explain_criteria(read_document_untrusted(ifcs(criterion(REGISTER))).criteria, VIEW)
+    assert explained.because == ("Method is REGISTER: no, the method is INVITE",)
+    assert explained.to_dict()["because"] == list(explained.because)
+    (explained,) = explain_criteria(read_document_untrusted(ifcs(criterion())).criteria, VIEW)
+    assert explained.because == (explained.reason,)
+
+
+def test_for_a_terminal():
+    document = read_document_untrusted((VECTORS / "ifc/subscription.xml").read_bytes())
+    console = Console(file=io.StringIO(), width=60, soft_wrap=True, highlight=False)
+    print_explained("INVITE sip:bob\x1b[31m@example.net", explain_criteria(document.criteria, VIEW), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b" not in text
+    assert "✓ priority 3: sip:term@ai-as.example.net:5060;transport=tcp matches" in text
+    assert text.endswith("→ 3 sip:term@ai-as.example.net:5060;transport=tcp (SESSION_CONTINUED)\n")
+    print_explained("INVITE sip:bob", explain_criteria(document.criteria[1:2], VIEW), console)
+    assert console.file.getvalue().endswith("no application server: ordinary routing\n")  # type: ignore[attr-defined]
+    print_explained("INVITE sip:bob", (), console)
+    assert console.file.getvalue().endswith("no criteria: ordinary routing\n")  # type: ignore[attr-defined]
 
 
 def test_no_trigger_point_matches_everything():

@@ -73,7 +73,8 @@ BAD: dict[str, list[tuple[bytes, bytes]]] = {
         (GOOD.replace(b"<Group>0</Group><Method>INVITE</Method>", b"<Method>INVITE</Method><Group>0</Group>"), GOOD),
     ],
     "unknown-element": [
-        (server("<Weight>1</Weight>")(GOOD), server("<Extension><Weight>1</Weight></Extension>")(GOOD))
+        (server("<Weight>1</Weight>")(GOOD), server("<Extension><Weight>1</Weight></Extension>")(GOOD)),
+        (server("<Weight>1</Weight>")(GOOD), server("<Weight xmlns='urn:vendor'>1</Weight>")(GOOD)),
     ],
     "duplicate-priority": [
         (ifcs(criterion(*CALL), criterion(*CALL, server=OTHER)), ifcs(criterion(*CALL), criterion(*CALL, priority=2)))
