@@ -27,7 +27,7 @@ MAX_WAITING_SEGMENTS = 256
 _LINE = rb"(?:[A-Z]{3,20} [^ \r\n]{1,8192} SIP/2\.0|SIP/2\.0 [1-6][0-9]{2}(?: [^\r\n]{0,1024})?)\r?\n"
 _START_LINE = re.compile(_LINE)
 _RESYNC = re.compile(rb"\n(?=" + _LINE + rb")")
-_CONTENT_LENGTH = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*([0-9]{1,9})[ \t]*\r?(?=\n|\Z)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\n(?:content-length|l)[ \t]*:[ \t]*([0-9]{1,9})[ \t]*(?=\r|\n|\Z)", re.IGNORECASE)
 _TLS = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]")
 
 _NOT_SIP_BYTES = 65_536
@@ -65,7 +65,10 @@ class _Stream:
     is_aligned: bool = True
     is_over: bool = False
     """No SIP, or nothing more to come."""
-    searched: int = 0
+    no_start: int = 0
+    """So many bytes of the buffer have no start line in them."""
+    no_end: int = 0
+    """So many have no end of a head in them."""
     n_lost: int = 0
 
     def take(self, segment: TcpSegment) -> None:
@@ -120,69 +123,69 @@ class _Stream:
             return False
         self.n_lost += 1
         self.next = min(self.waiting, key=self._distance)
-        self.buffer.clear()
-        self.searched, self.is_aligned = 0, False
+        self._drop(len(self.buffer))
+        self.is_aligned = False
         self._put(self.next, self.waiting.pop(self.next))
         return True
 
     def messages(self) -> Iterator[bytes]:
         while not self.is_over and self._align():
-            head, body_at = self._head()
-            if head is None:
-                return
-            length = _CONTENT_LENGTH.search(head)
-            n_body = 0 if length is None else int(length[1])
-            if n_body > MAX_BODY_BYTES:
-                self._lose(1)
+            end = self.buffer.find(b"\r\n\r\n", max(0, self.no_end - 3), MAX_HEAD_BYTES)
+            if end < 0 and len(self.buffer) > MAX_HEAD_BYTES:
+                self.no_end = MAX_HEAD_BYTES
+                self._lose()
                 continue
-            if len(self.buffer) < body_at + n_body:
+            if end < 0:
+                self.no_end = len(self.buffer)
                 return
-            yield bytes(self.buffer[: body_at + n_body])
-            del self.buffer[: body_at + n_body]
-            self.searched = 0
+            length = _CONTENT_LENGTH.search(self.buffer, 0, end)
+            n_bytes = end + 4 + (0 if length is None else int(length[1]))
+            if n_bytes > end + 4 + MAX_BODY_BYTES:
+                self._lose()
+                continue
+            if len(self.buffer) < n_bytes:
+                self.no_end = end
+                return
+            yield bytes(self.buffer[:n_bytes])
+            self._drop(n_bytes)
 
     def _align(self) -> bool:
         """Whether the buffer begins with a start line, as far as one can see."""
         buffer = self.buffer
-        n_crlf = len(buffer) - len(buffer.lstrip(b"\r\n"))
-        if n_crlf and self.is_aligned:
-            del buffer[:n_crlf]
-            self.searched = 0
-        if not buffer:
-            return False
         if self.is_aligned:
-            line_end = buffer.find(b"\n", 0, _NOT_SIP_BYTES)
-            if line_end < 0 and len(buffer) < _NOT_SIP_BYTES and not _TLS.match(buffer):
+            n_crlf = 0
+            while n_crlf < len(buffer) and buffer[n_crlf] in b"\r\n":
+                n_crlf += 1
+            self._drop(n_crlf)
+            if not buffer:
+                return False
+            if buffer.find(b"\n", 0, _NOT_SIP_BYTES) < 0 and len(buffer) < _NOT_SIP_BYTES:
                 return False
             if _START_LINE.match(buffer):
                 return True
             self.is_aligned = False
-        found = _RESYNC.search(buffer, self.searched)
-        if found is None:
-            # a start line may have begun in the last of it
-            if len(buffer) > 2 * _NOT_SIP_BYTES:
-                self.is_over = True
-                buffer.clear()
-            self.searched = max(0, len(buffer) - 9000)
-            return False
-        del buffer[: found.end()]
-        self.searched, self.is_aligned = 0, True
-        return True
+        found = _RESYNC.search(buffer, self.no_start)
+        if found is not None:
+            self._drop(found.end())
+            self.is_aligned = True
+            return True
+        # a start line may have begun with the last line
+        self.no_start = max(0, buffer.rfind(b"\n"))
+        if len(buffer) > 2 * _NOT_SIP_BYTES:
+            self.is_over = True
+            buffer.clear()
+        return False
 
-    def _head(self) -> tuple[bytes | None, int]:
-        end = self.buffer.find(b"\r\n\r\n", max(0, self.searched - 3), MAX_HEAD_BYTES)
-        if end >= 0:
-            return bytes(self.buffer[:end]), end + 4
-        if len(self.buffer) > MAX_HEAD_BYTES:
-            self._lose(1)
-            return None, 0
-        self.searched = len(self.buffer)
-        return None, 0
-
-    def _lose(self, n_bytes: int) -> None:
-        del self.buffer[:n_bytes]
-        self.searched, self.is_aligned = 0, False
+    def _lose(self) -> None:
+        """What the buffer begins with is no message."""
+        self._drop(1)
+        self.is_aligned = False
         self.n_lost += 1
+
+    def _drop(self, n_bytes: int) -> None:
+        del self.buffer[:n_bytes]
+        self.no_start = max(0, self.no_start - n_bytes)
+        self.no_end = max(0, self.no_end - n_bytes)
 
 
 @attrs.define

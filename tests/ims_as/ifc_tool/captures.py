@@ -80,10 +80,10 @@ def framed(link_type: int, packet: bytes) -> bytes:
 
 def pcap(packets: Iterable[bytes], link_type: int = ETHERNET, *, order: str = "<", nanoseconds: bool = False) -> bytes:
     magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
-    file = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link_type)
+    parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link_type)]
     for number, packet in enumerate(packets):
-        file += struct.pack(order + "IIII", 1_700_000_000, number * 1000, len(packet), len(packet)) + packet
-    return file
+        parts += [struct.pack(order + "IIII", 1_700_000_000, number * 1000, len(packet), len(packet)), packet]
+    return b"".join(parts)
 
 
 def tool(*command: str | Path) -> str:

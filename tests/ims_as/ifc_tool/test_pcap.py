@@ -279,3 +279,16 @@ def test_streams_that_never_become_sip_take_no_memory():
     data = endless + sip()
     found = stream(*(tcp(data[at : at + 1400], 1 + at) for at in range(0, len(data), 1400)))
     assert [message.data for message in found.messages] == [sip()]
+
+
+def test_start_lines_without_end_hold_nothing_up():
+    # each begins a message that has no end: they are passed over as fast as they come
+    data = b"INVITE sip:a SIP/2.0\r\n" * 20_000 + sip()
+    found = stream(*(tcp(data[at : at + 1400], 1 + at) for at in range(0, len(data), 1400)))
+    assert [message.data[-60:] for message in found.messages] == [sip()[-60:]]
+
+
+def test_a_body_that_nobody_sends_is_passed_over():
+    endless = sip().replace(b"Content-Length: 0", b"Content-Length: 999999999")
+    data = endless + sip(number=2)
+    assert [message.data for message in stream(tcp(data, 1)).messages] == [sip(number=2)]
