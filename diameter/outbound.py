@@ -48,6 +48,14 @@ _ELSEWHERE = frozenset(
     }
 )
 _MAX_REDIRECTS = 3
+# queued on one connection by failover
+_MAX_BURST_BYTES = 512 * 1024
+# what each request and answer is asked for
+_DESTINATION_HOST = base.DESTINATION_HOST.key
+_OC_OLR = OC_OLR.key
+_RESULT_CODE = base.RESULT_CODE.key
+_SUCCESS = Result(ResultCode.SUCCESS)
+_SUCCESS_DATA = ResultCode.SUCCESS.to_bytes(4)
 
 
 class OutboundRequests:
@@ -84,6 +92,7 @@ class OutboundRequests:
         self._hosts = HostMemory()
         self._redirects = RedirectCache()
         self.overload = OverloadControl()
+        self._is_held = False
         self._selection = RouteSelection(links, self._backoff, self.overload)
 
     def __len__(self) -> int:
@@ -92,7 +101,7 @@ class OutboundRequests:
     async def request(self, message: Message, *, deadline_s: float, user: str | None) -> Message:
         """As `DiameterNode.request`."""
         now = trio.current_time()
-        host = message.text(base.DESTINATION_HOST)
+        host = None if message.avps.find(_DESTINATION_HOST) is None else message.text(base.DESTINATION_HOST)
         avps: Avps = message.avps
         is_host_ours = False
         if host is None and user is not None:
@@ -109,7 +118,7 @@ class OutboundRequests:
             if not hosts:
                 self._counters["throttled" if isinstance(error, ThrottledError) else "no_peer"] += 1
                 raise
-        if route is not None and host is None and self._redirects:
+        if self._redirects.entries and route is not None and host is None:
             hosts = self._redirects.find(message, user, route.origin_host, now=now)
         identified = Message(
             message.code,
@@ -159,20 +168,24 @@ class OutboundRequests:
         if row is None:
             self._counters["stray_answer"] += 1
             return
-        if self._offer and answer.avps.find(OC_OLR.key) is not None:
+        if self._offer and answer.avps.find(_OC_OLR) is not None:
             self._learn_overload(answer)
-        result = answer.result()
+        plain = answer.avps.find(_RESULT_CODE)
+        result = _SUCCESS if plain is not None and plain.data == _SUCCESS_DATA else answer.result()
         if result is not None and not result.is_success:
             if not result.vendor and self._goes_on(row, answer, result.code, link, connection):
                 return
             self._forget_host(row)
         elif row.user is not None and result is not None:
             self._learn_host(row, answer, link)
-        if self._backoff and (result is None or result != Result(ResultCode.TOO_BUSY)):
+        if self._backoff.pauses and result != Result(ResultCode.TOO_BUSY):
             self._backoff.note_served(link.origin_host, now=trio.current_time())
             if row.host is not None:
                 self._backoff.note_served(row.host, now=trio.current_time())
         row.waiter.set()
+        if self._is_held and not connection.queued_bytes:
+            self._is_held = False
+            self.peer_opened()
 
     def peer_opened(self) -> None:
         """A peer can be used again: it gets what waits."""
@@ -229,6 +242,11 @@ class OutboundRequests:
             return
         route = self._other_route(row, is_urgent=True)
         if route is not None:
+            assert isinstance(route.connection, Connection), "routes of links carry their connection"
+            if route.connection.queued_bytes > _MAX_BURST_BYTES:
+                # all that a lost peer had at once could look as if this one did not read: the rest follows its answers
+                self._is_held = True
+                return
             if row.n_sent:
                 self._counters["failover"] += 1
                 self._counters["retransmission"] += 1

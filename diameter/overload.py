@@ -64,14 +64,14 @@ class OverloadControl:
 
     Args:
         max_states: hosts and realms at most; the oldest report is forgotten first.
+
+    Attributes:
+        states: empty when nobody has reported lately, to be looked at before anything else.
     """
 
     def __init__(self, *, max_states: int = 1024) -> None:
         self._max_states = max_states
-        self._states: OrderedDict[tuple[ReportType, int, str], _State] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._states)
+        self.states: OrderedDict[tuple[ReportType, int, str], _State] = OrderedDict()
 
     def learn_untrusted(self, answer: Message, *, now: float) -> bool:
         """Takes the report of an answer, if there is one that is newer than what we have.
@@ -100,16 +100,16 @@ class OverloadControl:
         if validity_s > _MAX_VALIDITY_S:
             validity_s = _DEFAULT_VALIDITY_S
         key = (ReportType(kind), answer.application_id, name.lower())
-        known = self._states.get(key)
+        known = self.states.get(key)
         if known is not None and now < known.until and sequence <= known.sequence:
             return False
         if validity_s == 0:
-            return self._states.pop(key, None) is not None
+            return self.states.pop(key, None) is not None
         debt = known.debt if known is not None else 0
-        self._states[key] = _State(sequence, reduction, now + validity_s, debt)
-        self._states.move_to_end(key)
-        if len(self._states) > self._max_states:
-            self._states.popitem(last=False)
+        self.states[key] = _State(sequence, reduction, now + validity_s, debt)
+        self.states.move_to_end(key)
+        if len(self.states) > self._max_states:
+            self.states.popitem(last=False)
         return True
 
     def throttles_host(self, application_id: int, host: str, *, now: float) -> bool:
@@ -122,14 +122,14 @@ class OverloadControl:
 
     def reductions(self, *, now: float) -> dict[str, int]:
         """Percentages in force by host or realm, for the operator."""
-        return {name: state.reduction for (_, _, name), state in self._states.items() if now < state.until}
+        return {name: state.reduction for (_, _, name), state in self.states.items() if now < state.until}
 
     def _throttles(self, key: tuple[ReportType, int, str], now: float) -> bool:
-        state = self._states.get(key)
+        state = self.states.get(key)
         if state is None:
             return False
         if now >= state.until:
-            del self._states[key]
+            del self.states[key]
             return False
         state.debt += state.reduction
         if state.debt < 100:

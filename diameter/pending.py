@@ -4,8 +4,8 @@ One row per request: the encoded message, where it was sent, until when an answe
 are matched by hop-by-hop id and connection; when a connection is lost its rows are taken out for the other peer, or
 kept aside until a peer opens. The table is bounded, so that silent peers cannot make it grow.
 
-`DuplicateFilter` is the other side of failover: a request that comes with T set and was answered before gets the same
-answer again (§3, key: Origin-Host and end-to-end id).
+`DuplicateFilter` is the other side of failover: a request that was answered before gets the same answer again (§3, key:
+Origin-Host and end-to-end id).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diameter.errors import PendingFullError
 from diameter.message import FLAG_RETRANSMITTED, Message, mark_retransmitted
 from diameter.redirect import DiameterUri
 
-__all__ = ["Detour", "DuplicateFilter", "PendingRequest", "PendingTable"]
+__all__ = ["Detour", "DuplicateFilter", "PendingRequest", "PendingTable", "is_repeated"]
 
 _ID_MASK = 0xFFFFFFFF
 
@@ -192,31 +192,39 @@ class PendingTable(Generic[W]):
                 return candidate
 
 
+def is_repeated(request: Message, first: Message) -> bool:
+    """True when a request with the identity of an earlier one is that one again: it says so by T, or is equal.
+
+    Peers that use an end-to-end id twice for different requests do exist.
+    """
+    return request.code == first.code and (request.is_retransmitted or request.avps == first.avps)
+
+
 class DuplicateFilter:
     """Answers given, by (Origin-Host, end-to-end id); the oldest is forgotten first.
 
     Args:
-        max_answers: bound; with a few hundred bytes each some thousand are cheap.
+        max_answers: bound; with a kB each some thousand are cheap.
         keep_s: RFC 6733 §3 promises unique end-to-end ids for four minutes only.
     """
 
     def __init__(self, *, max_answers: int = 4096, keep_s: float = 240.0) -> None:
         self._max_answers = max_answers
         self._keep_s = keep_s
-        self._answers: OrderedDict[tuple[str, int], tuple[float, Message]] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, int], tuple[float, Message, Message]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def remember(self, origin_host: str, answer: Message, *, now: float) -> None:
+    def remember(self, origin_host: str, request: Message, answer: Message, *, now: float) -> None:
         """Stores what was answered."""
-        self._answers[origin_host, answer.end_to_end] = (now, answer)
+        self._answers[origin_host, request.end_to_end] = (now, request, answer)
         while len(self._answers) > self._max_answers:
             self._answers.popitem(last=False)
 
     def find(self, origin_host: str, request: Message, *, now: float) -> Message | None:
-        """The earlier answer to a re-sent request, with the request's hop-by-hop id."""
+        """The earlier answer to a repeated request, with the request's hop-by-hop id."""
         stored = self._answers.get((origin_host, request.end_to_end))
-        if stored is None or now - stored[0] > self._keep_s or stored[1].code != request.code:
+        if stored is None or now - stored[0] > self._keep_s or not is_repeated(request, stored[1]):
             return None
-        return stored[1].with_ids(hop_by_hop=request.hop_by_hop, end_to_end=request.end_to_end)
+        return stored[2].with_ids(hop_by_hop=request.hop_by_hop, end_to_end=request.end_to_end)

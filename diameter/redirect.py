@@ -129,14 +129,14 @@ class RedirectCache:
 
     Args:
         max_entries: bound; the one that was used longest ago is forgotten first.
+
+    Attributes:
+        entries: empty when nothing is remembered, to be looked at before anything else.
     """
 
     def __init__(self, *, max_entries: int = 10_000) -> None:
         self._max_entries = max_entries
-        self._entries: OrderedDict[Hashable, tuple[float, tuple[DiameterUri, ...]]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        self.entries: OrderedDict[Hashable, tuple[float, tuple[DiameterUri, ...]]] = OrderedDict()
 
     def store(self, redirection: Redirection, request: Message, user: str | None, *, now: float) -> None:
         """Keeps what the answer to `request` allows to keep; nothing without Redirect-Max-Cache-Time."""
@@ -144,10 +144,10 @@ class RedirectCache:
             return
         for usage, key in _keys(request, user, redirection.agent):
             if usage is redirection.usage:
-                self._entries[usage, key] = (now + redirection.cache_s, redirection.hosts)
-                self._entries.move_to_end((usage, key))
-        while len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+                self.entries[usage, key] = (now + redirection.cache_s, redirection.hosts)
+                self.entries.move_to_end((usage, key))
+        while len(self.entries) > self._max_entries:
+            self.entries.popitem(last=False)
 
     def find(self, request: Message, user: str | None, agent: str, *, now: float) -> tuple[DiameterUri, ...]:
         """Hosts for a request, () where nothing is known. What is more special goes first (§6.13).
@@ -156,22 +156,22 @@ class RedirectCache:
             user: key of the user as `DiameterNode.request` has it.
             agent: DiameterIdentity of the peer that would get the request.
         """
-        if not self._entries:
+        if not self.entries:
             return ()
         for key in _keys(request, user, agent):
-            entry = self._entries.get(key)
+            entry = self.entries.get(key)
             if entry is None:
                 continue
             if now < entry[0]:
-                self._entries.move_to_end(key)
+                self.entries.move_to_end(key)
                 return entry[1]
-            del self._entries[key]
+            del self.entries[key]
         return ()
 
     def forget(self, hosts: tuple[DiameterUri, ...]) -> None:
         """The hosts do not serve: whatever leads to them is asked for again."""
-        for key in [key for key, (_, known) in self._entries.items() if known == hosts]:
-            del self._entries[key]
+        for key in [key for key, (_, known) in self.entries.items() if known == hosts]:
+            del self.entries[key]
 
 
 def _keys(request: Message, user: str | None, agent: str) -> Iterator[tuple[RedirectUsage, Hashable]]:

@@ -14,6 +14,7 @@ from diameter.errors import NoPeerError, PeerBusyError, ThrottledError
 from diameter.message import Message
 from diameter.overload import OverloadControl
 from diameter.routing import Route, choose_route
+from diameter.watchdog import WatchdogState
 
 __all__ = ["RouteSelection"]
 
@@ -50,12 +51,23 @@ class RouteSelection:
                 ThrottledError: it is one of those that an overload report wants dropped.
         """
         application_id = message.application_id
-        if self._overload:
+        is_limited = bool(self._backoff.pauses or self._overload.states)
+        if host is None and not is_limited:
+            # the usual case: the first peer is well
+            for peer in self._peers:
+                if peer.is_redirect_target:
+                    continue
+                well = peer.route()
+                if well is None or well.watchdog is not WatchdogState.OKAY or well.is_silent:
+                    continue
+                if well.serves(application_id):
+                    return well
+        if self._overload.states:
             self._check_overload(message, host, now)
         route = choose_route(self._routes(), application_id=application_id, destination_host=host)
         if route is None:
             raise NoPeerError(f"no open peer for application {application_id}")
-        if not self._backoff and not self._overload:
+        if not is_limited:
             return route
         if host is not None and self._backoff.is_busy(host, now=now):
             raise PeerBusyError(f"{host} has asked for a pause")

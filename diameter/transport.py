@@ -58,6 +58,11 @@ class Connection:
         self.end_reason = ""
 
     @property
+    def queued_bytes(self) -> int:
+        """What the peer has not taken yet, apart from what the system holds for it."""
+        return self._queued_bytes
+
+    @property
     def is_closed(self) -> bool:
         return self._is_closed
 

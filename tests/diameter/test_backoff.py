@@ -31,7 +31,7 @@ def test_good_answer_ends_it() -> None:
     backoff = BusyBackoff(first_s=0.1)
     backoff.note_busy("hss", now=0.0)
     backoff.note_served("HSS", now=0.2)
-    assert len(backoff) == 0
+    assert len(backoff.pauses) == 0
     backoff.note_served("nobody", now=0.2)
     backoff.note_busy("hss", now=1.0)
     assert not backoff.is_busy("hss", now=1.1)

@@ -66,7 +66,7 @@ def test_validity(validity_s: int | None, end: float) -> None:
     learn(control, reduction=100, validity_s=validity_s)
     assert n_throttled(control, 1, now=end - 0.01) == 1
     assert n_throttled(control, 1, now=end) == 0
-    assert len(control) == 0
+    assert len(control.states) == 0
 
 
 def test_validity_of_zero_ends_the_overload() -> None:
@@ -117,7 +117,7 @@ def test_reports_that_cannot_be_read(members: list[Avp]) -> None:
     control = OverloadControl()
     with pytest.raises(RemoteDiameterError):
         control.learn_untrusted(answer(SUPPORTED_FEATURES, BASE["OC-OLR"].avp(members)), now=0.0)
-    assert len(control) == 0
+    assert len(control.states) == 0
 
 
 def test_report_of_nobody() -> None:
@@ -131,6 +131,6 @@ def test_states_are_bounded() -> None:
     for number in range(5):
         avps = report_avps(sequence=1, kind=ReportType.HOST, reduction=100)
         control.learn_untrusted(answer(*avps, host=f"h{number}"), now=0.0)
-    assert len(control) == 3
+    assert len(control.states) == 3
     assert not control.throttles_host(SH_APPLICATION_ID, "h1", now=1.0)
     assert control.throttles_host(SH_APPLICATION_ID, "h2", now=1.0)

@@ -135,7 +135,7 @@ def test_discarding_an_old_row_does_not_touch_its_successor() -> None:
 def test_duplicates_get_the_same_answer_again() -> None:
     filter_ = DuplicateFilter(max_answers=2, keep_s=240.0)
     request = build_request(end_to_end=5).with_ids(hop_by_hop=1, end_to_end=5)
-    filter_.remember("as", request.build_answer([]), now=0.0)
+    filter_.remember("as", request, request.build_answer([]), now=0.0)
     again = request.with_ids(hop_by_hop=9, end_to_end=5)
     found = filter_.find("as", again, now=240.0)
     assert found is not None
@@ -145,10 +145,21 @@ def test_duplicates_get_the_same_answer_again() -> None:
     assert filter_.find("as", again, now=240.1) is None
 
 
+def test_end_to_end_id_used_for_another_request_is_no_duplicate() -> None:
+    filter_ = DuplicateFilter()
+    first = build_request(0)
+    filter_.remember("as", first, first.build_answer([]), now=0.0)
+    other = Message(306, 16777217, 0xC0, Avps([Avp(263, b"another session")]))
+    assert filter_.find("as", other, now=1.0) is None
+    assert filter_.find("as", Message(306, 16777217, 0xD0, other.avps), now=1.0) is not None
+    assert filter_.find("as", build_request(0), now=1.0) is not None
+
+
 def test_filter_forgets_the_oldest() -> None:
     filter_ = DuplicateFilter(max_answers=2)
     for end_to_end in (1, 2, 3):
-        filter_.remember("as", build_request(end_to_end).build_answer([]), now=0.0)
+        request = build_request(end_to_end)
+        filter_.remember("as", request, request.build_answer([]), now=0.0)
     assert len(filter_) == 2
     assert filter_.find("as", build_request(1), now=1.0) is None
     assert filter_.find("as", build_request(3), now=1.0) is not None

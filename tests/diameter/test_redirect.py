@@ -166,7 +166,7 @@ def test_cache_time(cache_s: int | None, end: float) -> None:
     cache.store(redirection, request(), None, now=0.0)
     assert bool(cache.find(request(), None, "", now=end - 0.1)) == (end > 0)
     assert not cache.find(request(), None, "", now=end)
-    assert len(cache) == 0
+    assert len(cache.entries) == 0
 
 
 def test_hosts_that_fail_are_forgotten() -> None:
@@ -184,7 +184,7 @@ def test_cache_is_bounded() -> None:
     redirection = read_redirection_untrusted(redirect(*usage_avps(RedirectUsage.ALL_SESSION)))
     for number in range(5):
         cache.store(redirection, request(session=f"s{number}"), None, now=0.0)
-    assert len(cache) == 3
+    assert len(cache.entries) == 3
     assert not cache.find(request(session="s1"), None, "", now=1.0)
 
 
