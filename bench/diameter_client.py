@@ -1,13 +1,16 @@
 """Our Diameter client under load, in a process of its own: python -m bench.diameter_client WHAT HOST PORT REALM N MORE
 
-WHAT: `node` (typed UDR, request, typed UDA), `fetch` (ShClient for N users, Sh-Data read and cached), `push` (PNRs are
-taken into the cache), `rate` (MORE requests a second for N of them, with their latency). MORE: requests under way at
-once, or that rate. Prints one JSON line; the CPU is this process's, user and system, from the first request on.
+- node: typed UDR, request, typed UDA; MORE of them under way at once
+- fetch: ShClient for N users, Sh-Data read and cached; MORE of them under way at once
+- rate: the same, MORE a second, with their latency
+- answer: PNRs are read and answered
+- push: PNRs are taken into the cache
+
+Prints one JSON line; the CPU is this process's, user and system. Collector and heap are set as in the server.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import resource
 import sys
@@ -22,7 +25,16 @@ from diameter.dictionary.sh import FEATURE_NOTIF_EFF, DataReference
 from diameter.message import Message
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
-from diameter.sh.messages import SupportedFeatures, UserDataAnswer, UserDataRequest, UserIdentity
+from diameter.sh.messages import (
+    PushNotificationAnswer,
+    PushNotificationRequest,
+    SupportedFeatures,
+    UserDataAnswer,
+    UserDataRequest,
+    UserIdentity,
+)
+from ims_as.collector import keep_collecting
+from ims_as.heap import keep_heap_top
 
 NAME = "as.bench.example"
 USER = "sip:user-00000000@bench.example"
@@ -48,6 +60,7 @@ class Client:
             ),
             on_request=self._on_request,
         )
+        self.answers_only = False
         self.n_pushed = 0
         self.all_pushed = trio.Event()
         self.to_push = 0
@@ -64,7 +77,12 @@ class Client:
         )
 
     def _on_request(self, request: Message, peer: str) -> Message | None:
-        answer = self.sh.receive_push(request)
+        if self.answers_only:
+            push = PushNotificationRequest.read_untrusted(request)
+            assert push.user_data
+            answer = PushNotificationAnswer(origin_host=NAME, origin_realm=self.realm).to_answer(request)
+        else:
+            answer = self.sh.receive_push(request)
         self.n_pushed += 1
         if self.n_pushed == self.to_push:
             self.all_pushed.set()
@@ -130,8 +148,8 @@ async def run(what: str, host: str, port: int, realm: str, count: int, more: flo
         await nursery.start(client.node.run)
         await client.node.wait_open()
         await in_parallel(client.ask, 500, 16)  # warm; the server pushes after the first of these
-        gc.collect()
-        gc.freeze()
+        nursery.start_soon(keep_collecting)
+        await trio.sleep(0.01)
         match what:
             case "node":
                 result = await in_parallel(client.ask, count, int(more))
@@ -145,26 +163,30 @@ async def run(what: str, host: str, port: int, realm: str, count: int, more: flo
     return result
 
 
-async def run_pushes(host: str, port: int, realm: str, count: int) -> dict[str, Any]:
+async def run_pushes(what: str, host: str, port: int, realm: str, count: int) -> dict[str, Any]:
     """The server sends as soon as it has had a UDR: our only one, which also makes the profile known."""
     client = Client(host, port, realm, n_users=count)
     client.to_push = count
+    client.answers_only = what == "answer"
     async with trio.open_nursery() as nursery:
         await nursery.start(client.node.run)
         await client.node.wait_open()
+        nursery.start_soon(keep_collecting)
+        await trio.sleep(0.01)
         spent, began = cpu_s(), time.perf_counter()
         await client.sh.fetch(USER)
         await client.all_pushed.wait()
         result = {"count": count, "cpu_s": cpu_s() - spent, "seconds": time.perf_counter() - began}
         nursery.cancel_scope.cancel()
-    assert client.sh.stats.pushes == count
+    assert client.answers_only or client.sh.stats.pushes == count
     return result
 
 
 def main() -> None:
     what, host, port, realm, count, more = sys.argv[1:]
-    if what == "push":
-        result = trio.run(run_pushes, host, int(port), realm, int(count))
+    keep_heap_top()
+    if what in ("push", "answer"):
+        result = trio.run(run_pushes, what, host, int(port), realm, int(count))
     else:
         result = trio.run(run, what, host, int(port), realm, int(count), float(more))
     print(json.dumps(result))
