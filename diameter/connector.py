@@ -9,7 +9,7 @@ import trio
 
 from diameter.errors import LocalDiameterError
 from diameter.sctp import connect_sctp, listen_sctp, sctp_problem
-from diameter.tls import ContextSource, connect_tls, listen_tls
+from diameter.tls import ContextSource, TlsError, connect_tls, listen_tls
 from diameter.transport import Connection, connect_tcp, listen_tcp
 
 __all__ = ["DEFAULT_PORTS", "Connector", "Listen"]
@@ -84,7 +84,10 @@ class Connector:
         """
         if peer.transport == "sctp":
             return await connect_sctp(peer.host, peer.port, source_host=self._source_host)
-        if peer.transport == "tls" and self._tls is not None:
+        if peer.transport == "tls":
+            if self._tls is None:
+                # a peer that we learned of, by a redirect; it must not be had in clear text instead
+                raise TlsError("TLS: no certificates are configured")
             wanted = peer.origin_host or peer.host
             return await connect_tls(peer.host, peer.port, self._tls, wanted=wanted, source_host=self._source_host)
         return await connect_tcp(peer.host, peer.port, source_host=self._source_host)

@@ -10,8 +10,10 @@ import pytest
 import trio
 import trio.abc
 
+from diameter.connector import Connector
 from diameter.errors import LocalDiameterError
 from diameter.node import DiameterNode, Listen, NodeConfig, PeerConfig
+from diameter.tls import TlsError
 from diameter.transport import connect_stream, connect_tcp, listen_tcp
 from tests.diameter.support import answer_success, build_request, run_trio, until
 
@@ -149,3 +151,17 @@ def test_ipv6_listener_leaves_ipv4_alone() -> None:
 def test_unknown_transport() -> None:
     with pytest.raises(LocalDiameterError, match="transport udp is not supported"):
         build_client([PeerConfig("127.0.80.1", 3868, "udp")])
+
+
+def test_peer_over_tls_is_never_had_in_clear_text() -> None:
+    """Not even one that was learned of after the start, on a node without certificates."""
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        seen: list[str] = []
+        address = await nursery.start(listen_tcp, "127.0.80.8", 0, lambda connection: seen.append(connection.name))
+        connector = Connector(["tcp"], tls=None, source_host=None, handshake_s=1.0, count=seen.append)
+        with pytest.raises(TlsError, match="no certificates are configured"):
+            await connector.connect(PeerConfig(*address, "tls"))
+        assert seen == []
+
+    run_trio(scenario)
