@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import Any
 
 import pytest
+import trio
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from conformance.lab.hss_sh import ShService
+from conformance.lab.hss_sh import Notification, ShService
 from conformance.lab.subscribers import Subscriber
-from diameter.message import Result
+from diameter.message import Message, Result
+from diameter.sh.client import ShClient
+from diameter.sh.errors import ShOutOfSyncError
 from diameter.sh.messages import ProfileUpdateAnswer, ProfileUpdateRequest, UserIdentity
 from diameter.sh.profile import ShProfile, merge_push
 from diameter.sh.repository import RepositoryWrite, Step, Verdict, judge_push, next_sequence_number, replace_by
 from diameter.sh.userdata import RepositoryData, ShData, write_repository_data
+from tests.diameter.sh.fake_hss import BOB, IDENTITY, FakeNode, build_client, build_push, run_clocked
 
-BOB = "sip:bob@example.net"
 SI = b"ai"
 TAKE, LEAVE = (True, False), (False, False)
 TAKE_AND_ASK, LEAVE_AND_ASK = (True, True), (False, True)
@@ -225,3 +230,54 @@ def test_nothing_to_delete_is_done(present: Any) -> None:
 def test_around_after_65535() -> None:
     write = RepositoryWrite(replace_by(b"<b/>"), held=RepositoryData(SI, 65535, b"<a/>"))
     assert write.number == 1
+
+
+@given(delays=st.lists(st.integers(0, 9), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=40)
+def test_two_application_servers_lose_nothing(delays: list[int]) -> None:
+    """Both count the same number up, with caches of their own, notifications late by as much as answers."""
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        bob = Subscriber("bob@example.net", (BOB,), repository={SI: b"<n>0</n>"}, sequences={SI: 65530})
+        pushed: list[Notification] = []
+        hss = ShService({BOB: bob}.get, pushed.extend)
+        waits = itertools.cycle(delays)
+        clients: dict[str, ShClient] = {}
+        n_counted = 0
+
+        def answer(message: Message) -> Message | None:
+            return hss.answer(message, IDENTITY)
+
+        async def deliver() -> None:
+            while True:
+                await trio.sleep((1 + next(waits)) / 100)
+                while pushed:
+                    push = pushed.pop(0)
+                    to = clients[push.subscription.origin_host]
+                    assert to.receive_push(build_push(BOB, push.user_data)).result() == Result(2001)
+
+        async def count(client: ShClient, node: FakeNode) -> None:
+            nonlocal n_counted
+            await client.fetch(BOB)
+            for _ in range(8):
+                node.delay_s = next(waits) / 100
+                with contextlib.suppress(ShOutOfSyncError):
+                    await client.change_repository(BOB, count_up)
+                    n_counted += 1
+                await trio.sleep(next(waits) / 10)
+
+        nursery.start_soon(deliver)
+        async with trio.open_nursery() as writers:
+            for name in ("first", "second"):
+                client, node = build_client(answer)
+                node.origin_host = name
+                clients[name] = client
+                await nursery.start(client.run)
+                writers.start_soon(count, client, node)
+        assert bob.repository[SI] == b"<n>%d</n>" % n_counted
+        assert n_counted > 8
+        await trio.sleep(10)
+        for client in clients.values():
+            assert (await client.fetch(BOB)).service_data == bob.repository[SI]
+
+    run_clocked(scenario)
