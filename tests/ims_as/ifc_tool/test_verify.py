@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ims_as.ifc_tool.lint import lint_untrusted
 from ims_as.ifc_tool.recommended import recommend
 from ims_as.ifc_tool.render import Format, render
 from ims_as.ifc_tool.verify import Answers, Expectation, Status, Verdict, example_invite, judge
@@ -87,6 +88,12 @@ def test_originating_calls_are_judged_when_asked_for():
     assert rules(found)["not-reached"] == "error"
     assert rules(found)["takes-terminating"] == "warning"
     assert verdict(mine(INVITE, ORIG), sides="originating").status is Status.SAFE
+
+
+def test_what_others_have_after_us_is_not_known():
+    xml = render(recommend(IDENTITY, ["terminating"]), Format.XML).text.encode()
+    assert "unregistered-nowhere" in {each.rule for each in lint_untrusted(xml)}
+    assert "unregistered-nowhere" not in rules(verdict(xml))
 
 
 def test_whose_criteria_the_hss_gives():
