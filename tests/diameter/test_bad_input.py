@@ -80,7 +80,7 @@ class Bad:
 
 
 PUSH = build_push()
-UNKNOWN_USER = Result(5107, 10415)
+UNKNOWN_USER = Result(5001, 10415)
 PNR = 0xC0
 BOMB = b'<!DOCTYPE a [<!ENTITY b "cccccccccc"><!ENTITY d "&b;&b;&b;&b;&b;&b;">]><Sh-Data>&d;&d;</Sh-Data>'
 CASES = [
