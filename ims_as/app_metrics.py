@@ -73,6 +73,7 @@ class MetricsBridge:
             ("any", "answered", stats.answered),
             ("any", "unanswered", stats.unanswered),
             ("any", "not-permitted", stats.not_permitted),
+            ("any", "foreign", stats.foreign),
         ):
             metrics.follow(metrics.sh_requests, count, command, result)
 
