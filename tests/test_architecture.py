@@ -27,6 +27,8 @@ SANS_IO += [f"media/{name}.py" for name in ("conceal", "dtmf", "g711", "order", 
 SANS_IO += ["media/codecs/*.py"]
 SANS_IO += [f"ims_as/call/{name}.py" for name in ("admission", "bypass", "engine_health", "failure", "session_data")]
 SANS_IO += [f"ims_as/call/{name}.py" for name in ("dtmf_info", "media_description", "sdp_relay", "target_policy")]
+_SH = ("cache", "data_reference", "messages", "notifications", "profile", "repository", "results", "sh_data*")
+SANS_IO += [f"diameter/sh/{name}.py" for name in (*_SH, "subscriptions", "userdata")]
 
 
 def modules(package: str) -> Iterator[Path]:
