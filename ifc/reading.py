@@ -84,12 +84,12 @@ class Reading:
     __slots__ = (
         "_all_letters",
         "_all_names",
+        "_headers",
         "_letters",
         "_names",
         "_sdp",
         "_target",
         "header_values",
-        "headers",
         "left",
         "sdp",
         "view",
@@ -105,9 +105,9 @@ class Reading:
         self.view = view
         self.header_values = view.header_values
         self.left = MAX_STEPS
-        self.headers: dict[str, Texts] = {}
-        """Those that were asked for, by `header_texts`."""
+        self._headers: dict[str, Texts] = {}
         self.sdp: dict[str, Texts] = {}
+        """Those that were asked for, by `sdp_texts`."""
         self._all_names = names
         self._all_letters = letters
         self._names: NamesMatched | None = None
@@ -123,7 +123,9 @@ class Reading:
 
     def header_texts(self, name_lower: str) -> Texts:
         """Values of the header; none when it is absent."""
-        texts = self.headers[name_lower] = join_texts(self.header_values(name_lower))
+        texts = self._headers.get(name_lower)
+        if texts is None:
+            texts = self._headers[name_lower] = join_texts(self.header_values(name_lower))
         return texts
 
     def sdp_texts(self, letter: str) -> Texts:
@@ -270,14 +272,13 @@ def _header_test(condition: SipHeaderCondition) -> Test:
     chars, steps = content.regex_chars, content.regex_steps
 
     def test(reading: Reading) -> Evidence | None:
-        texts = reading.headers.get(name)
-        if texts is None:
-            texts = reading.header_texts(name)
-        values, text, longest = texts
-        if longest <= chars and len(values) == 1:  # as `holds` would do: most headers have one value
-            reading.left -= longest * steps
-            return (name, ": ", values, content) if search(text) else None
-        return (name, ": ", values, content) if values and holds(reading, texts) else None
+        values = reading.header_values(name)
+        if len(values) == 1:  # as `holds` would do: most headers have one value
+            size = len(text := values[0])
+            if size <= chars:
+                reading.left -= size * steps
+                return (name, ": ", values, content) if search(text) else None
+        return (name, ": ", values, content) if values and holds(reading, reading.header_texts(name)) else None
 
     return test
 
@@ -295,14 +296,18 @@ def _header_names_test(header: Ere, content: Ere | None) -> Test:
 
         return is_there
     holds = _holder(content)
+    search: Any = None if content.regex is None else content.regex.search
+    chars, steps = content.regex_chars, content.regex_steps
 
     def test(reading: Reading) -> Evidence | None:
         for name, lower in reading.headers_matching(key, header):
-            texts = reading.headers.get(lower)
-            if texts is None:
-                texts = reading.header_texts(lower)
-            if texts[0] and holds(reading, texts):
-                return name, ": ", texts[0], content
+            values = reading.header_values(lower)
+            if len(values) == 1 and len(text := values[0]) <= chars:
+                reading.left -= len(text) * steps
+                if search(text):
+                    return name, ": ", values, content
+            elif values and holds(reading, reading.header_texts(lower)):
+                return name, ": ", values, content
         return None
 
     return test
