@@ -10,6 +10,7 @@ import click
 from ims_as.cli_options import EXIT_USAGE, fail
 
 if TYPE_CHECKING:
+    from ifc.shared import SharedSets
     from ims_as.config import Config
     from ims_as.ifc_tool.reading import Document, InitialRequest
 
@@ -22,7 +23,9 @@ __all__ = [
     "printable",
     "read_document",
     "read_file",
+    "read_shared",
     "request_options",
+    "shared_option",
 ]
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -68,13 +71,34 @@ def read_file(file: Any, limit: int = MAX_FILE_BYTES, *, begun: bytes = b"") -> 
     return read
 
 
-def read_document(file: Any) -> Document:
+def shared_option(command: C) -> C:
+    """Adds --shared."""
+    text = "Table of shared sets of the S-CSCF (<SharedIFCsSets>), to which SharedIFCSetID refers."
+    return click.option("--shared", type=FILE, metavar="TABLE", help=text)(command)
+
+
+def read_shared(file: Any) -> SharedSets | None:
+    """The table, what is wrong in it to standard error; None without a file."""
+    from ifc.parser import IfcError, parse_shared_sets_untrusted
+
+    if file is None:
+        return None
+    try:
+        parsed = parse_shared_sets_untrusted(read_file(file))
+    except IfcError as error:
+        fail(f"{name_of(file)}: {error}", EXIT_USAGE)
+    for problem in parsed.problems:
+        click.echo(f"{name_of(file)}: {problem}", err=True)
+    return parsed.sets
+
+
+def read_document(file: Any, shared: SharedSets | None = None) -> Document:
     """Criteria from XML, what is wrong in them to standard error; ends the program when there is nothing to use."""
     from ifc.parser import IfcError
     from ims_as.ifc_tool.reading import read_document_untrusted
 
     try:
-        document = read_document_untrusted(read_file(file))
+        document = read_document_untrusted(read_file(file), shared)
     except IfcError as error:
         fail(f"{name_of(file)}: {error}", EXIT_USAGE)
     for problem in document.problems:

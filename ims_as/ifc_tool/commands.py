@@ -19,7 +19,9 @@ from ims_as.ifc_tool.command_input import (
     printable,
     read_document,
     read_file,
+    read_shared,
     request_options,
+    shared_option,
 )
 from ims_as.ifc_tool.commands_render import render_command
 from ims_as.ifc_tool.commands_simulate import simulate_command
@@ -53,8 +55,9 @@ ifc_group.add_command(verify_command)
 @ifc_group.command()
 @with_config
 @json_option
+@shared_option
 @click.argument("file", type=FILE)
-def lint(path: str | None, overrides: tuple[str, ...], as_json: bool, file: Any) -> None:
+def lint(path: str | None, overrides: tuple[str, ...], as_json: bool, shared: Any, file: Any) -> None:
     """Findings with line, clause and consequence; exit status 1 when one is an error.
 
     With a configuration, server names are compared with its `identity`.
@@ -65,7 +68,8 @@ def lint(path: str | None, overrides: tuple[str, ...], as_json: bool, file: Any)
     if path is not None or overrides:
         config = load_or_exit(path, overrides, needs_file=False, status=EXIT_USAGE)
         identity, own_hosts = config.identity, own_hosts_of(config)
-    findings = lint_untrusted(read_file(file), identity=identity, own_hosts=own_hosts)
+    table = read_shared(shared)
+    findings = lint_untrusted(read_file(file), identity=identity, own_hosts=own_hosts, shared=table)
     if as_json:
         counts = {each.value: sum(f.severity is each for f in findings) for each in Severity}
         click.echo(json.dumps({"findings": [finding.to_dict() for finding in findings], "counts": counts}, indent=2))
@@ -93,13 +97,13 @@ def _print_findings(findings: Sequence[Finding], name: str) -> None:
 
 
 def _load(
-    file: Any, message: Any, session_case: str | None, registration_type: str | None, user: str | None
+    file: Any, message: Any, shared: Any, session_case: str | None, registration_type: str | None, user: str | None
 ) -> tuple[Criteria, InitialRequest]:
     """(criteria that count, request); ends the program when one cannot be used."""
     from ims_as.ifc_tool import reading
     from ims_as.ifc_tool.description import REGISTRATION_TYPES, SESSION_CASES
 
-    document = read_document(file)
+    document = read_document(file, read_shared(shared))
     try:
         request = reading.read_request_untrusted(
             read_file(message),
@@ -118,15 +122,22 @@ def _load(
 @ifc_group.command()
 @request_options
 @json_option
+@shared_option
 @click.argument("file", type=FILE)
 @click.argument("message", type=FILE)
 def explain(
-    session_case: str | None, registration_type: str | None, user: str | None, as_json: bool, file: Any, message: Any
+    session_case: str | None,
+    registration_type: str | None,
+    user: str | None,
+    as_json: bool,
+    shared: Any,
+    file: Any,
+    message: Any,
 ) -> None:
     """Which criteria the SIP request in MESSAGE matches, trigger by trigger."""
     from ims_as.ifc_tool.explain import explain_criteria
 
-    criteria, request = _load(file, message, session_case, registration_type, user)
+    criteria, request = _load(file, message, shared, session_case, registration_type, user)
     explained = explain_criteria(criteria, request.view)
     if as_json:
         told = [criterion.to_dict() for criterion in explained]

@@ -5,10 +5,11 @@ The rules are in `ims_as.ifc_tool.findings`, the modules ``lint_…`` apply them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from ifc.model import InitialFilterCriteria
 from ifc.parser import IfcError
+from ifc.shared import SharedSets
 from ims_as.ifc_tool.findings import Finding, Severity, found
 from ims_as.ifc_tool.lint_document import element_findings, problem_findings, same_priorities, shared_sets
 from ims_as.ifc_tool.lint_outcome import MAX_STEPS, criterion_findings, profile_findings
@@ -26,17 +27,17 @@ def lint_untrusted(
     *,
     identity: str | None = None,
     own_hosts: frozenset[str] = frozenset(),
-    shared: Mapping[int, Criteria] | None = None,
+    shared: SharedSets | None = None,
 ) -> tuple[Finding, ...]:
     """All findings, by line.  Never raises: a document that cannot be read is a finding.
 
     Args:
         identity: our SIP URI; None does not look at server names.
         own_hosts: further hosts (lower case) by which we are reached.
-        shared: the S-CSCF's table of shared sets, to know which are missing.
+        shared: the S-CSCF's table of shared sets; their criteria count with the profile's, and missing ones are told.
     """
     try:
-        document = read_document_untrusted(xml)
+        document = read_document_untrusted(xml, shared)
     except IfcError as error:
         consequence = "no S-CSCF can use it: its users have no services at all"
         return (found("unreadable", None, str(error), consequence=consequence),)

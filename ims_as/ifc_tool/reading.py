@@ -9,6 +9,7 @@ import attrs
 from ifc.ere import Ere, EreError
 from ifc.model import InitialFilterCriteria, RegistrationType, SessionCase, SessionCaseCondition
 from ifc.parser import IfcError, Problem, parse_criteria_untrusted, parse_subscription_untrusted
+from ifc.shared import SharedSets, resolve_shared_sets
 from ims_as.errors import ImsAsError
 from ims_as.isc.session_case import session_case_by_header
 from ims_as.isc.view import SipRequestView
@@ -100,8 +101,12 @@ def bare_identity(uri: str) -> str:
     return f"{scheme.lower()}:{name}@{host.lower()}"
 
 
-def read_document_untrusted(xml: bytes) -> Document:
+def read_document_untrusted(xml: bytes, shared: SharedSets | None = None) -> Document:
     """<IMSSubscription> profile by profile; of everything else that holds criteria, all of them together.
+
+    Args:
+        shared: the S-CSCF's table of shared sets, whose criteria count with those of the profiles that refer to them;
+            sets that it does not have are problems.
 
     Raises:
         IfcError: the document as a whole cannot be used.
@@ -110,13 +115,25 @@ def read_document_untrusted(xml: bytes) -> Document:
         parsed = parse_subscription_untrusted(xml)
     except IfcError:
         # no subscription, or one without its frame: its criteria may be good all the same
-        criteria = parse_criteria_untrusted(xml)
-        return Document((((), criteria.criteria),), criteria.problems)
-    profiles = tuple(
-        (tuple(each.identity for each in profile.public_identities), profile.criteria)
-        for profile in parsed.subscription.service_profiles
-    )
-    return Document(profiles or (((), ()),), parsed.problems)
+        found = parse_criteria_untrusted(xml)
+        return Document((((), found.criteria),), found.problems)
+    problems = list(parsed.problems)
+    profiles = []
+    for profile in parsed.subscription.service_profiles:
+        criteria = profile.criteria
+        if shared is not None:
+            # their lines are those of another document
+            table = {
+                number: tuple(attrs.evolve(each, line=None) for each in each_set) for number, each_set in shared.items()
+            }
+            resolved = resolve_shared_sets(profile, table)
+            criteria = resolved.criteria
+            problems += (
+                Problem(None, f"SharedIFCSetID {number} is not in the table of shared sets", is_skipped=False)
+                for number in resolved.unknown_set_ids
+            )
+        profiles.append((tuple(each.identity for each in profile.public_identities), criteria))
+    return Document(tuple(profiles) or (((), ()),), tuple(problems))
 
 
 @attrs.frozen

@@ -156,6 +156,24 @@ def test_the_documented_description_renders_without_findings():
     ]
 
 
+def test_shared_sets_count_where_the_table_is_given(tmp_path: Path):
+    table = tmp_path / "shared.xml"
+    shared = criterion(INVITE, TERMINATING, *SAFE, priority=1, server="sip:shared.example.net")
+    table.write_text(f"<SharedIFCsSets><SharedIFCsSet><SetID>7</SetID>{shared}</SharedIFCsSet></SharedIFCsSets>")
+    alone = ifc("explain", "--json", SUBSCRIPTION, INVITES[0])
+    told = ifc("explain", "--json", "--shared", str(table), SUBSCRIPTION, INVITES[0])
+    ours = "sip:term@ai-as.example.net:5060;transport=tcp"
+    assert json.loads(alone.stdout)["application_servers"] == [ours]
+    assert json.loads(told.stdout)["application_servers"] == ["sip:shared.example.net", ours]
+    assert "shared-set:" in ifc("lint", "--shared", str(table), SUBSCRIPTION).stdout
+    table.write_text("<SharedIFCsSets/>")
+    assert "error shared-set-unknown" in ifc("lint", "--shared", str(table), SUBSCRIPTION).stdout
+    unknown = ifc("explain", "--shared", str(table), SUBSCRIPTION, INVITES[0])
+    assert "SharedIFCSetID 7 is not in the table" in unknown.stderr
+    table.write_text("<IFCs/>")
+    assert ifc("lint", "--shared", str(table), SUBSCRIPTION).exit_code == 2
+
+
 def test_every_rule_is_documented():
     """As the code has it: name, severity, consequence, clause."""
     text = (Path(__file__).parents[3] / "docs/ifc.md").read_text()
