@@ -16,7 +16,7 @@ from diameter.avp import Avps
 from diameter.backoff import BusyBackoff
 from diameter.dictionary import base
 from diameter.dictionary.base import ResultCode
-from diameter.errors import NoPeerError, RemoteDiameterError, RequestTimeoutError, ThrottledError
+from diameter.errors import NoPeerError, PeerBusyError, RemoteDiameterError, RequestTimeoutError, ThrottledError
 from diameter.host_memory import HostMemory
 from diameter.message import FLAG_RETRANSMITTED, Message, Result
 from diameter.overload import OC_OLR, SUPPORTED_FEATURES, OverloadControl
@@ -47,6 +47,7 @@ _ELSEWHERE = frozenset(
         ResultCode.OUT_OF_SPACE,
     }
 )
+_REFUSED = {ThrottledError: "throttled", PeerBusyError: "paused"}
 _MAX_REDIRECTS = 3
 # queued on one connection by failover
 _MAX_BURST_BYTES = 512 * 1024
@@ -116,7 +117,7 @@ class OutboundRequests:
         except NoPeerError as error:
             hosts = self._redirects.find(message, user, "", now=now) if host is None else ()
             if not hosts:
-                self._counters["throttled" if isinstance(error, ThrottledError) else "no_peer"] += 1
+                self._counters[_REFUSED.get(type(error), "no_peer")] += 1
                 raise
         if self._redirects.entries and route is not None and host is None:
             hosts = self._redirects.find(message, user, route.origin_host, now=now)

@@ -216,6 +216,7 @@ def test_only_peer_that_is_busy_is_not_asked_for_a_while() -> None:
         for _ in range(3):
             assert await ask(client) == 2001
         assert len(hss.seen) == 5
+        assert client.counters["paused"] == 2
 
     run_trio(scenario)
 
