@@ -28,7 +28,10 @@ from ims_as.sip.header_types import PServedUser, parse_name_addr
 from ims_as.sip.message import Request, Response
 from ims_as.sip.parser import parse_message_untrusted
 
-__all__ = ["FoundRequest", "find_initial_requests_untrusted", "interpret", "served_user_header"]
+__all__ = ["ASSUMED", "FoundRequest", "find_initial_requests_untrusted", "interpret", "served_user_header"]
+
+ASSUMED = ("caller's side", "called user's side")
+"""Source of a session case that the request itself does not tell."""
 
 _NEVER_INITIAL = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "UPDATE", "INFO"})
 MAX_HOPS_TOLD = 20
@@ -49,6 +52,12 @@ class FoundRequest:
     status: int | None = None
     """Final answer, of a REGISTER."""
     registration_type: RegistrationType | None = None
+
+    @property
+    def call(self) -> tuple[object, ...]:
+        """What stays the same on every hop."""
+        request = self.request
+        return (request.method, request.call_id, request.from_tag, request.cseq.number)
 
 
 def find_initial_requests_untrusted(
@@ -184,8 +193,8 @@ def _readings(request: Request, document: Document, session_case: SessionCase | 
     if session_case is not None:
         return [(session_case, caller if session_case.is_originating else callee, "given")]
     both: Sequence[_Reading] = [
-        (SessionCase.ORIGINATING_REGISTERED, caller, "caller's side"),
-        (SessionCase.TERMINATING_REGISTERED, callee, "called user's side"),
+        (SessionCase.ORIGINATING_REGISTERED, caller, ASSUMED[0]),
+        (SessionCase.TERMINATING_REGISTERED, callee, ASSUMED[1]),
     ]
     if _has_orig_parameter(request):
         return [(SessionCase.ORIGINATING_REGISTERED, caller, "Route with orig")]

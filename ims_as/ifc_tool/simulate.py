@@ -11,8 +11,14 @@ import attrs
 from ifc.model import InitialFilterCriteria, RegistrationType, SessionCase
 from ims_as.ifc_tool.capture import read_capture_untrusted
 from ims_as.ifc_tool.chain import Chain, Outcome, read_outcomes, run_chain
-from ims_as.ifc_tool.reading import Document, IfcToolError, InitialRequest, read_message_untrusted
-from ims_as.ifc_tool.requests import FoundRequest, find_initial_requests_untrusted, interpret
+from ims_as.ifc_tool.reading import (
+    Document,
+    IfcToolError,
+    InitialRequest,
+    bare_identity,
+    read_message_untrusted,
+)
+from ims_as.ifc_tool.requests import ASSUMED, MAX_HOPS_TOLD, FoundRequest, find_initial_requests_untrusted, interpret
 from ims_as.sip.errors import SipParseError
 
 __all__ = ["CaptureReport", "Simulated", "Simulation"]
@@ -101,18 +107,34 @@ class Simulation:
         )
 
     def _run_all(self, name: str, requests: Sequence[FoundRequest], skipped: Counter[str]) -> Iterator[Simulated]:
+        """One test for each call, case and user, on however many hops it is seen; a case that some hop tells is not
+        assumed on another."""
+        readings: list[tuple[FoundRequest, InitialRequest]] = []
         for found in requests:
             try:
-                readings = self._interpret(found)
+                readings += ((found, request) for request in self._interpret(found))
             except SipParseError:
                 skipped["messages that are no sound SIP"] += 1
+        told = {(found.call, _side(request)) for found, request in readings if request.source not in ASSUMED}
+        seen: dict[tuple[object, ...], FoundRequest] = {}
+        for found, request in readings:
+            if request.source in ASSUMED and (found.call, _side(request)) in told:
                 continue
-            for request in readings:
-                if self.user is None and not self.document.serves(request.served_user or ""):
-                    skipped["requests of users that the document does not have"] += 1
-                else:
-                    yield self._run(name, request, found)
+            if self.user is None and not self.document.serves(request.served_user or ""):
+                skipped["requests of users that the document does not have"] += 1
+                continue
+            key = (found.call, request.session_case, bare_identity(request.served_user or ""))
+            before = seen.setdefault(key, found)
+            if before is found:
+                yield self._run(name, request, found)
+            elif len(before.hops) < MAX_HOPS_TOLD:
+                before.hops.append(found.number)
 
     def _run(self, name: str, request: InitialRequest, found: FoundRequest | None) -> Simulated:
         criteria = self.document.criteria_of(request.served_user)
         return Simulated(name, request, run_chain(criteria, request.view, self._outcome_of), found)
+
+
+def _side(request: InitialRequest) -> bool | None:
+    """Whether the case is an originating one."""
+    return None if request.session_case is None else request.session_case.is_originating

@@ -61,6 +61,21 @@ def test_a_request_counts_once_for_each_case():
     assert skipped == {}
 
 
+def test_hops_of_one_call_are_one():
+    # as Kamailio has it: from the UE, to the application server, to the phone
+    served = "P-Served-User: <sip:bob@example.net>;sescase=term;regstate=unreg\r\n"
+    to_phone = sip(extra=served).replace(b"INVITE sip:bob@example.net", b"INVITE sip:192.0.2.42:5060")
+    found, skipped = simulate(TERMINATING, sip(), sip(extra=served), to_phone, sip(number=2))
+    assert [(each.found and each.found.number, each.request.session_case) for each in found] == [
+        (1, SessionCase.ORIGINATING_REGISTERED),
+        (2, SessionCase.TERMINATING_UNREGISTERED),
+        (4, SessionCase.ORIGINATING_REGISTERED),
+        (4, SessionCase.TERMINATING_REGISTERED),
+    ]
+    assert found[1].found is not None
+    assert (found[1].found.hops, skipped) == ([3], {})
+
+
 def test_without_a_sign_both_sides_are_told():
     found, _ = simulate(TERMINATING, sip(extra="P-Asserted-Identity: <tel:+1555>\r\n"))
     assert [(each.request.session_case, each.request.served_user) for each in found] == [
