@@ -26,7 +26,8 @@ system:
 	@sh tools/system-packages sip-tester:sipp openssl:openssl baresip-core:baresip tshark:tshark \
 		kamailio:kamailio kamailio-ims-modules:kamailio kamailio-presence-modules:kamailio \
 		libopencore-amrnb0:libopencore-amrnb.so.0 libopencore-amrwb0:libopencore-amrwb.so.0 \
-		libvo-amrwbenc0:libvo-amrwbenc.so.0 \
+		libvo-amrwbenc0:libvo-amrwbenc.so.0 libopus0:libopus.so.0 libspandsp2:libspandsp.so.2 \
+		libbcg729-0:libbcg729.so.0 \
 		freediameter:freeDiameterd freediameter-extensions:freeDiameterd
 
 demo: setup

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from media.codecs.base import Codec, CodecError, Parameters
+from media.codecs.base import Codec, CodecError, Parameters, Redundancy
 from media.codecs.registry import find_codec
 from media.control import ControlError, StreamConfig
 from media.rtp import RtpPacket
@@ -29,7 +29,7 @@ MAX_MISSING: Final = 500
 """Frames; a larger step of the timestamp is a new stream's."""
 
 CodedItem = bytes | None
-"""A coded frame, `NO_DATA`, or None for one to be concealed."""
+"""A coded frame, the `Redundancy` of one, `NO_DATA`, or None for 20 ms to be concealed."""
 
 
 @attrs.define(eq=False, slots=False)
@@ -47,6 +47,10 @@ class CodedStream:
     is_pausing: bool = False
     octets_out: int = 0
     _next: int | None = None
+    _owed: int = 0
+    """Units of the RTP clock that were lost and are less than 20 ms."""
+    _rest: NDArray[np.int16] = attrs.Factory(lambda: np.zeros(0, np.int16))
+    """Decoded, and less than 20 ms."""
 
     def __attrs_post_init__(self) -> None:
         """Raises CodecError: parameters that the codec cannot do."""
@@ -75,6 +79,8 @@ class CodedStream:
     def restart(self) -> None:
         """Another source: its timestamps have nothing to do with the former ones."""
         self._next = None
+        self._owed = 0
+        self._rest = self._rest[:0]
         self.is_pausing = False
 
     def receive_untrusted(self, packet: RtpPacket, missing: int, filled: int) -> list[CodedItem]:
@@ -90,16 +96,20 @@ class CodedStream:
         unpacked = self._unpacking.unpack_untrusted(packet.payload)
         if unpacked.mode_request is not None:
             self._encoder.request_mode(unpacked.mode_request)
-        step = self.codec.frame_timestamps
+        line = self.codec.frame_timestamps
+        step = unpacked.frame_timestamps or line
         items: list[CodedItem] = []
         first = 0
         if self._next is not None:
             ahead = ((packet.timestamp - self._next + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-            if 0 < ahead <= MAX_MISSING * step and missing:
-                items = [None] * max(0, min(ahead // step, MAX_CONCEALED) - filled)
+            if 0 < ahead <= MAX_MISSING * line and missing:
+                n_lines, self._owed = divmod(ahead + self._owed, line)
+                items = [None] * max(0, min(n_lines, MAX_CONCEALED) - filled)
+                if 0 < unpacked.repeats <= len(items):
+                    items[-unpacked.repeats :] = [Redundancy(unpacked.frames[0] or b"")]
             elif -len(unpacked.frames) * step < ahead < 0:
                 first = -ahead // step  # sent once more
-            elif ahead <= -len(unpacked.frames) * step and ahead > -MAX_MISSING * step:
+            elif ahead <= -len(unpacked.frames) * step and ahead > -MAX_MISSING * line:
                 first = len(unpacked.frames)
         if first < len(unpacked.frames):
             self._next = (packet.timestamp + len(unpacked.frames) * step) & 0xFFFFFFFF
@@ -108,10 +118,14 @@ class CodedStream:
         return items
 
     def decode(self, item: CodedItem) -> Iterator[NDArray[np.float32]]:
-        """Lines of 20 ms, shape (1, `line_samples`); more than one for a codec with longer frames."""
+        """Lines of 20 ms, shape (1, `line_samples`); none or several for a codec with shorter or longer frames."""
         samples = self._decoder.decode(item or None)
+        if len(self._rest):
+            samples = np.concatenate([self._rest, samples])
         size = self.line_samples
-        for at in range(0, len(samples), size):
+        end = len(samples) - len(samples) % size
+        self._rest = samples[end:]
+        for at in range(0, end, size):
             yield samples[None, at : at + size].astype(np.float32)
 
     def encode(self, line: NDArray[np.float32]) -> bytes | None:

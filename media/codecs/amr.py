@@ -77,7 +77,7 @@ class _Encoder:
         self._out = ffi.new("unsigned char[]", _MAX_FRAME_OCTETS)
 
     def encode(self, samples: NDArray[np.int16]) -> bytes | None:
-        samples = np.ascontiguousarray(samples)
+        samples = samples.copy()  # libopencore-amrnb filters its input in place
         speech = self._ffi.cast("const short *", samples.ctypes.data)
         n_octets = self._encode(self._state, self._modes.next_mode(), speech, self._out)
         frame: bytes = self._ffi.buffer(self._out, n_octets)[:]

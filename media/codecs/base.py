@@ -4,7 +4,7 @@ G.711 is not here: its legs are columns (`media.g711`). Every other codec has st
 in three steps that know nothing of each other:
 
 * a `PayloadFormat` (pure) takes an RTP payload apart into coded frames, and puts frames into a payload;
-* a `FrameDecoder` makes 20 ms of samples of each frame, or makes them up where a frame is missing;
+* a `FrameDecoder` makes samples of each frame, or makes 20 ms up where a frame is missing;
 * a `FrameEncoder` makes a coded frame of 20 ms of samples.
 
 Samples are int16 at ``sample_rate_hz``, which need not be the RTP clock (G.722: 16000 Hz, clock 8000).
@@ -29,6 +29,7 @@ __all__ = [
     "Parameters",
     "PayloadError",
     "PayloadFormat",
+    "Redundancy",
     "Unpacked",
 ]
 
@@ -48,12 +49,16 @@ class PayloadError(Exception):
     """A payload that its format does not allow; costs that packet."""
 
 
+class Redundancy(bytes):
+    """A frame of which only what it repeats of the time before it is to be heard (Opus' forward error correction)."""
+
+
 @attrs.frozen(slots=True)
 class Unpacked:
     """What a payload holds.
 
     Attributes:
-        frames: coded frames in order, 20 ms each; None: the sender says that this one is missing, or sent none (DTX).
+        frames: coded frames in order; None: the sender says that this one is missing, or sent none (DTX).
         mode_request: the mode that the peer asks us to send (AMR's CMR), None: no wish.
         is_pause: the sender pauses after it (DTX): what follows is comfort noise until more comes.
     """
@@ -61,6 +66,10 @@ class Unpacked:
     frames: tuple[bytes | None, ...]
     mode_request: int | None = None
     is_pause: bool = False
+    frame_timestamps: int | None = None
+    """Units of the RTP clock that each frame lasts; None: 20 ms."""
+    repeats: int = 0
+    """So many times 20 ms before the first frame can be had of it, by `Redundancy`."""
 
 
 class PayloadFormat(Protocol):
@@ -79,7 +88,9 @@ class FrameDecoder(Protocol):
     """State of one incoming stream."""
 
     def decode(self, frame: bytes | None) -> NDArray[np.int16]:
-        """20 ms, of a longer frame a multiple; None (always 20 ms) conceals a lost frame or fills a pause.
+        """As long as the frame; None (always 20 ms) conceals a lost frame or fills a pause.
+
+        A `Redundancy` gives what its format said by `Unpacked.repeats`, 20 ms each.
 
         Never raises for what is in a frame that `PayloadFormat` let through.
         """

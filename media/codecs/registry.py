@@ -10,13 +10,19 @@ from functools import cache
 
 from media.codecs.amr import amr, amr_wb
 from media.codecs.base import Codec, CodecError
+from media.codecs.g722 import g722
+from media.codecs.g729 import g729
 from media.codecs.l16 import L16_RATES_HZ, l16
+from media.codecs.opus import opus
 
 __all__ = ["available", "find_codec", "missing"]
 
 _MAKERS: tuple[tuple[str, Callable[[], Codec]], ...] = (
     ("AMR-WB/16000", amr_wb),
     ("AMR/8000", amr),
+    ("opus/48000/2", opus),
+    ("G722/8000", g722),
+    ("G729/8000", g729),
     *((f"L16/{rate}", lambda rate=rate: l16(rate)) for rate in L16_RATES_HZ),
 )
 """Name as in rtpmap, and what makes the codec or raises CodecError."""

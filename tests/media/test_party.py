@@ -191,7 +191,7 @@ def test_nobody_latches_while_we_may_not_receive() -> None:
     [
         {"remote_host": "nowhere", "remote_port": 4000},
         {"remote_host": "127.0.0.1", "remote_port": 70000},
-        {"codec": "G729"},
+        {"codec": "G723"},
         {"payload_type": 128},
     ],
 )
