@@ -36,6 +36,8 @@ Asked: TypeAlias = tuple[int, bool]
 Member: TypeAlias = tuple[int, ServicePointTrigger, "Asked | str"]
 """(group, trigger, what is to be asked, or the evidence where the kind of the request has decided)."""
 
+MAX_KINDS: Final = 256
+"""Kinds of requests for which the criteria are kept worked out; ordinary profiles see a dozen."""
 _UNKNOWN: Final = object()
 """In place of what a condition found: it was not tested."""
 
@@ -168,6 +170,8 @@ class CriteriaPlan:
         kind = (method if method in self._methods else None, view.session_case, view.registration_type, registered)
         rules = self._rules.get(kind)
         if rules is None:
+            if len(self._rules) >= MAX_KINDS:
+                self._rules.clear()
             rules = self._rules[kind] = tuple(self._rules_for(_Kind(*kind)))
         matches: list[Match] = []
         with suppress(RequestTooDear):  # what is not decided does not match: the request goes on to ordinary routing

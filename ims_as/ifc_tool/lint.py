@@ -45,8 +45,9 @@ def lint_untrusted(
     told = frozenset(finding.line for finding in findings)
     findings += problem_findings(document, told)
     findings += shared_sets(xml, shared)
+    budget = Budget(MAX_STEPS)
     for _, criteria in document.profiles:
-        findings += _profile(criteria, identity, own_hosts)
+        findings += _profile(criteria, identity, own_hosts, budget)
     if identity is not None:
         # a profile without a criterion of ours is none of our business when another one has it
         findings += server_findings(document.criteria, identity, own_hosts)
@@ -58,14 +59,13 @@ def lint_criteria(
 ) -> tuple[Finding, ...]:
     """Findings on the criteria of one profile, as far as they do not need the document; arguments as above."""
     ordered = tuple(sorted(criteria, key=lambda criterion: criterion.priority))
-    findings = list(_profile(ordered, identity, own_hosts))
+    findings = list(_profile(ordered, identity, own_hosts, Budget(MAX_STEPS)))
     if identity is not None:
         findings += server_findings(ordered, identity, own_hosts)
     return _sorted(findings)
 
 
-def _profile(criteria: Criteria, identity: str | None, own_hosts: frozenset[str]) -> Iterator[Finding]:
-    budget = Budget(MAX_STEPS)
+def _profile(criteria: Criteria, identity: str | None, own_hosts: frozenset[str], budget: Budget) -> Iterator[Finding]:
     yield from same_priorities(criteria)
     ours = frozenset(place for place, each in enumerate(criteria) if is_ours(each, identity, own_hosts))
     for place, criterion in enumerate(criteria):

@@ -27,7 +27,7 @@ from ims_as.ifc_tool.reading import Criteria
 __all__ = ["criterion_findings", "profile_findings"]
 
 MAX_STEPS = 200_000
-"""Of all searches in one profile: a second or two at worst, some milliseconds for ten ordinary criteria."""
+"""Of all searches in one document: a second or two at worst, some milliseconds for ten ordinary criteria."""
 MAX_SERVICE_INFO_CHARS = 255
 
 

@@ -11,6 +11,7 @@ from ifc.ere import MAX_TEXT_CHARS, Ere
 from ifc.model import (
     ApplicationServer,
     InitialFilterCriteria,
+    MethodCondition,
     ServicePointTrigger,
     SessionDescriptionCondition,
     SipHeaderCondition,
@@ -135,3 +136,8 @@ def test_caches_stay_bounded() -> None:
     assert len(plan._names) <= 256
     assert len(plan._letters) <= 256
     assert len(plan._rules) == 1
+    methods = tuple(ServicePointTrigger(MethodCondition(f"M{number}")) for number in range(1000))
+    plan = CriteriaPlan([InitialFilterCriteria(0, TriggerPoint(True, methods), SERVER)])
+    for number in range(1000):
+        assert plan.evaluate(PlainRequestView(f"M{number}", "sip:b"))
+    assert len(plan._rules) <= 256
