@@ -6,7 +6,7 @@
 - answer: PNRs are read and answered
 - push: PNRs are taken into the cache
 
-Prints one JSON line; the CPU is this process's, user and system. Collector and heap are set as in the server.
+Prints one JSON line; the CPU is this process's, user and system. The collector is set as in the server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from diameter.sh.messages import (
     UserIdentity,
 )
 from ims_as.collector import keep_collecting
-from ims_as.heap import keep_heap_top
 
 NAME = "as.bench.example"
 USER = "sip:user-00000000@bench.example"
@@ -184,7 +183,6 @@ async def run_pushes(what: str, host: str, port: int, realm: str, count: int) ->
 
 def main() -> None:
     what, host, port, realm, count, more = sys.argv[1:]
-    keep_heap_top()
     if what in ("push", "answer"):
         result = trio.run(run_pushes, what, host, int(port), realm, int(count))
     else:

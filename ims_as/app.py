@@ -51,7 +51,6 @@ from ims_as.defence.oc import OverloadControl
 from ims_as.defence.overload import LoadMonitor
 from ims_as.defence.rate_limit import PeerLimiter
 from ims_as.diameter_setup import build_node_config, build_tls
-from ims_as.heap import keep_heap_top
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
@@ -436,7 +435,6 @@ def sip_call_id_of(message: bytes) -> str | None:
 
 async def serve(config: Config, source: ConfigSource | None = None) -> None:
     """Runs the server until it is told to stop by a signal; ``source`` reads the configuration again on SIGHUP."""
-    keep_heap_top()
     application = Application(config, source)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_collecting)
