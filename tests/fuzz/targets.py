@@ -40,6 +40,7 @@ from tests.fuzz.endpoint import CallFuzzer, EndpointFuzzer
 from tests.fuzz.hss_peer import HSS_PEER_SEEDS, HssPeerFuzzer
 from tests.fuzz.ifc import IFC_TARGETS
 from tests.fuzz.ims import IMS_TARGETS
+from tests.fuzz.media import MEDIA_TARGETS
 from tests.fuzz.seeds import MESSAGES, MULTIPART, SDPS, SIP_TOKENS, URIS, VALUES
 from tests.fuzz.session import CallerFuzzer, EarlyCallFuzzer
 from tests.fuzz.target import Target
@@ -238,5 +239,13 @@ _ALL = (
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (*_ALL, *IMS_TARGETS, *DEFENCE_TARGETS, *DIAMETER_TARGETS, *IFC_TARGETS, *CAPTURE_TARGETS)
+    for target in (
+        *_ALL,
+        *IMS_TARGETS,
+        *DEFENCE_TARGETS,
+        *DIAMETER_TARGETS,
+        *IFC_TARGETS,
+        *CAPTURE_TARGETS,
+        *MEDIA_TARGETS,
+    )
 }

@@ -29,6 +29,9 @@ WAYS = [
     ("AMR-WB/16000", "octet-align=1; mode-set=0,1,2"),
     ("AMR/8000", ""),
     ("AMR/8000", "octet-align=1"),
+    ("opus/48000/2", "minptime=10; useinbandfec=1"),
+    ("G722/8000", ""),
+    ("G729/8000", "annexb=yes"),
 ]
 
 

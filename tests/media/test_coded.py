@@ -282,3 +282,64 @@ def test_two_lines_of_different_width_hear_each_other() -> None:
     assert len(heard) > 45
     assert {len(packet.payload) for packet in heard} == {160}
     assert len({packet.payload for packet in heard}) > 3
+
+
+class Talker:
+    """Packets of any length in a codec whose coder makes 20 ms."""
+
+    def __init__(self, codec: str, clock_rate: int) -> None:
+        found = find_codec(codec, clock_rate)
+        assert found is not None
+        self._codec = found
+        self._encoder = found.new_encoder({"useinbandfec": "1"})
+        said = voice(40) if found.sample_rate_hz == 16000 else voice(40)[::2]
+        self.said = said.astype(np.int16)
+        size = found.frame_samples
+        self.coded = [self._encoder.encode(self.said[at : at + size]) or b"" for at in range(0, len(self.said), size)]
+
+    def packet(self, number: int, payload: bytes, timestamp: int) -> bytes:
+        return build_rtp(payload_type=98, marker=False, sequence=number, timestamp=timestamp, ssrc=9, payload=payload)
+
+
+@pytest.mark.parametrize(("codec", "per_ms"), [("G722", 8), ("G729", 1)])
+@pytest.mark.parametrize("ms", [10, 20, 30, 40, 60])
+def test_packets_need_not_be_20_ms(codec: str, per_ms: int, ms: int) -> None:
+    stage, talker = Stage(codec=codec, clock_rate=8000, payload_type=98), Talker(codec, 8000)
+    stream = b"".join(talker.coded)
+    size = ms * per_ms
+    n_packets = len(stream) // size
+    for number in range(n_packets):
+        stage.advance(ms // 5)
+        stage.receive(talker.packet(number, stream[number * size :][:size], number * ms * 8))
+    assert len(stage.up) == n_packets * ms // 20
+    assert stage.leg.counters.concealed_frames == stage.leg.counters.filled_frames == 0
+    assert np.abs(stage.audio_up()[SIZE * 5 :].astype(int)).max() > 3000
+
+
+@pytest.mark.parametrize(("codec", "per_ms"), [("G722", 8), ("G729", 1)])
+def test_a_loss_among_packets_of_10_ms_takes_its_time(codec: str, per_ms: int) -> None:
+    stage, talker = Stage(codec=codec, clock_rate=8000, payload_type=98), Talker(codec, 8000)
+    stream, size = b"".join(talker.coded), 10 * per_ms
+    lost = {11, 12, 13, 30, 50}
+    for number in range(80):
+        stage.advance(2)
+        if number not in lost:
+            stage.receive(talker.packet(number, stream[number * size :][:size], number * 80))
+    stage.advance(20)
+    assert stage.leg.counters.lost == 5
+    assert stage.leg.counters.concealed_frames - stage.leg.counters.filled_frames == 2
+    assert abs(len(stage.up) - stage.leg.counters.filled_frames - 40) <= 1
+
+
+def test_opus_brings_a_lost_packet_back() -> None:
+    stage, talker = Stage(codec="opus", clock_rate=48000, payload_type=98), Talker("opus", 48000)
+    for number, frame in enumerate(talker.coded):
+        stage.advance(FRAME_TICKS)
+        if number != 20:
+            stage.receive(talker.packet(number, frame, 960 * number))
+    assert stage.leg.counters.lost == 1
+    assert stage.leg.counters.concealed_frames == 0
+    assert len(stage.up) == 40
+    heard = stage.audio_up().astype(float)
+    around = [float(np.sqrt(np.mean(heard[at * SIZE : (at + 1) * SIZE] ** 2))) for at in (18, 20, 22)]
+    assert around[1] > 0.7 * min(around[0], around[2])
