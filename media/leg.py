@@ -14,6 +14,7 @@ from media.coded import MAX_CONCEALED, CodedStream, open_coded
 from media.control import ControlError, StreamConfig
 from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
+from media.noise import COMFORT_NOISE, ComfortNoise
 from media.order import GapBuffer, Verdict, gap_wait_ticks
 from media.playout import PlayoutQueue
 from media.resample import LINE_RATE_HZ, WIDE_LINE_RATE_HZ
@@ -23,6 +24,8 @@ from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
 __all__ = ["Leg", "LegCounters", "Receiver", "UplinkItem"]
 
 MAX_TTFB: Final = 256
+NOISE_WAIT_TICKS: Final = 3
+"""Comfort noise is heard so long after its packet: what jitter may take."""
 MAX_JITTER_MS: Final = 500
 """A longer change is a pause or a new source."""
 
@@ -61,6 +64,8 @@ class Receiver:
     """The codec where it is not G.711."""
     conceal_run: int = 0
     filled: int = 0
+    noise: ComfortNoise | None = None
+    """The party pauses, and this is what its room sounds like (G.711)."""
     _gap: GapBuffer[RtpPacket | None] | None = None
     _carry: bytearray = attrs.Factory(bytearray)
     _missing: int = 0
@@ -94,6 +99,7 @@ class Receiver:
             table.frame_timestamps[row] = FRAME_SAMPLES
         elif former is None or not former.is_same(config):
             self.coded = coded = open_coded(config)
+            self.noise = None
             table.frame_timestamps[row] = coded.codec.frame_timestamps
         if former is not None and former is not self.coded:
             former.close()
@@ -116,7 +122,7 @@ class Receiver:
             self.counters.invalid += 1
             return [], []
         is_event = packet.payload_type == self.config.expected_dtmf_payload_type
-        is_comfort_noise = packet.payload_type == 13
+        is_comfort_noise = packet.payload_type == COMFORT_NOISE
         if packet.payload_type != self.config.expected_payload_type and not is_event and not is_comfort_noise:
             self.counters.invalid += 1
             return [], []
@@ -135,6 +141,10 @@ class Receiver:
             except DtmfParseError:
                 self.counters.invalid += 1
         items = self._in_order(packet, None if is_event or is_comfort_noise else packet, tick)
+        if is_comfort_noise and self.coded is None:
+            if self.noise is None:
+                table.fill_at[row] = min(int(table.fill_at[row]), tick + NOISE_WAIT_TICKS)
+            self.noise = ComfortNoise(packet.payload)
         self._settle()
         return items, digits
 
@@ -168,6 +178,7 @@ class Receiver:
     def recovered(self) -> int:
         """Notes a good frame; how many concealed ones it follows."""
         run, self.conceal_run = self.conceal_run, 0
+        self.noise = None
         self._settle()
         return run
 
@@ -180,6 +191,7 @@ class Receiver:
         table.transit[row] = np.nan
         self._gap = None
         self._missing = 0
+        self.noise = None
         self._carry.clear()
         if self.coded is not None:
             self.coded.restart()
@@ -258,6 +270,7 @@ class Receiver:
             and not self._carry
             and not self.conceal_run
             and not self.filled
+            and self.noise is None
         )
 
     def _wait(self) -> int:

@@ -208,6 +208,9 @@ class Uplink:
             return
         codec = table.codec[rows]
         for item in items:
+            if item is None and receiver.noise is not None:
+                self._deliver_line(rows, receiver.noise.next_frame(), tick)
+                continue
             if item is None:
                 run = receiver.concealed()
                 leg.counters.concealed_frames += 1

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from media.rtp import build_rtp
+from media.table import FRAME_TICKS
 from media.uplink import FILL_AFTER_TICKS
 from tests.media.plane_support import Stage
 from tests.media.support import from_ulaw, peak_hz, sine, ulaw
@@ -116,6 +118,50 @@ def test_comfort_noise_and_events_keep_the_sequence() -> None:
     assert len(stage.up) == 2
     assert stage.notes == [("digit", 0, "3")]
     assert stage.leg.counters.lost == 0
+
+
+def rms(frame: NDArray[np.int16]) -> float:
+    return float(np.sqrt(np.mean(frame.astype(float) ** 2)))
+
+
+@pytest.mark.parametrize(("level", "expected"), [(50, 101.6), (70, 10.2), (0x80 | 60, 32.1), (0, 1016), (127, 0)])
+def test_a_pause_sounds_as_the_party_says(level: int, expected: float) -> None:
+    stage = Stage()
+    for i in range(5):
+        stage.receive(packet(i))
+        stage.advance(FRAME_TICKS)
+    stage.receive(packet(5, bytes([level, 1, 2]), payload_type=13))
+    stage.advance(FRAME_TICKS * 20)
+    stage.receive(packet(6, bytes([level]), payload_type=13))
+    stage.advance(FRAME_TICKS * 20)
+    pause = stage.up[5:]
+    assert 39 <= len(pause) <= 41  # in real time, whether refreshed or not
+    assert np.median([rms(frame) for _, frame in pause[2:]]) == pytest.approx(expected, rel=0.15, abs=0.6)
+    assert stage.leg.counters.concealed_frames == stage.leg.counters.lost == 0
+    assert not any(note[0] == "speech" and note[2] for note in stage.notes[1:])
+    before = len(stage.up)
+    stage.receive(packet(7))
+    assert len(stage.up) == before + 1
+    assert stage.leg.receiver.noise is None
+    assert stage.table.plain[0]
+
+
+def test_what_is_lost_after_a_pause_is_noise_and_not_speech() -> None:
+    stage = Stage()
+    stage.receive(packet(0))
+    stage.receive(packet(1, b"\x46", payload_type=13))
+    stage.receive(packet(3))
+    stage.advance(14)
+    assert stage.leg.counters.lost == 1
+    assert stage.leg.counters.concealed_frames == 0
+
+
+def test_noise_before_any_speech() -> None:
+    stage = Stage()
+    stage.receive(packet(0, b"\x3c", payload_type=13))
+    stage.advance(FRAME_TICKS * 10)
+    assert 9 <= len(stage.up) <= 10
+    assert rms(stage.audio_up()) == pytest.approx(32, rel=0.2)
 
 
 def test_held_stream_is_not_heard() -> None:
