@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from ims_as.sip.errors import NoCommonCodecError
-from ims_as.sip.sdp import Line, MediaDescription, RtpMap
+from ims_as.sip.sdp import STATIC_PAYLOADS, Line, MediaDescription, RtpMap
 
 __all__ = [
     "G711_CODECS",
@@ -22,7 +22,9 @@ __all__ = [
     "CodecChoice",
     "CodecOffer",
     "codec_lines",
+    "comfort_noise_lines",
     "dtmf_lines",
+    "has_comfort_noise",
     "pick_codec",
     "pick_dtmf",
     "read_parameters_untrusted",
@@ -32,6 +34,9 @@ MAX_PARAMETERS: Final = 32
 # RFC 4733 §3.2: digits, *, #, A to D
 _DTMF_EVENTS: Final = "0-15"
 TELEPHONE_EVENT: Final = "telephone-event"
+_COMFORT_NOISE: Final = 13
+"""Static (RFC 3551 §6); under no other number does the media plane know it."""
+_G711: Final = frozenset({"PCMA", "PCMU"})
 _WIDEBAND: Final = frozenset({"amr-wb", "g722", "opus"})
 _AMR: Final = frozenset({"amr", "amr-wb"})
 # read by a receiver as other bits than ours
@@ -155,6 +160,14 @@ def pick_dtmf(media: MediaDescription, clock_rate: int) -> int | None:
     return next((number for number, meaning in media.payloads() if meaning.is_same(wanted)), None)
 
 
+def has_comfort_noise(media: MediaDescription, codec: CodecOffer) -> bool:
+    """Whether the peer would send comfort noise (RFC 3389) in its pauses: beside a codec that has none of its own."""
+    return codec.name in _G711 and any(
+        number == _COMFORT_NOISE and meaning.is_same(STATIC_PAYLOADS[_COMFORT_NOISE])
+        for number, meaning in media.payloads()
+    )
+
+
 def codec_lines(payload_type: int, codec: CodecOffer, fmtp: str | None) -> list[Line]:
     """rtpmap, and fmtp where there is something to say."""
     channels = "" if codec.channels == 1 else f"/{codec.channels}"
@@ -162,6 +175,11 @@ def codec_lines(payload_type: int, codec: CodecOffer, fmtp: str | None) -> list[
     if fmtp is not None:
         lines.append(("a", f"fmtp:{payload_type} {fmtp}"))
     return lines
+
+
+def comfort_noise_lines() -> tuple[str, list[Line]]:
+    """The format, and its rtpmap."""
+    return str(_COMFORT_NOISE), [("a", f"rtpmap:{_COMFORT_NOISE} CN/8000")]
 
 
 def dtmf_lines(payload_type: int, clock_rate: int) -> list[Line]:

@@ -23,7 +23,9 @@ from ims_as.sip.codec_choice import (
     TELEPHONE_EVENT,
     CodecOffer,
     codec_lines,
+    comfort_noise_lines,
     dtmf_lines,
+    has_comfort_noise,
     pick_codec,
     pick_dtmf,
     read_parameters_untrusted,
@@ -208,6 +210,10 @@ def _answer_audio(
     direction = _peer_direction(offer, media, host).reversed.restricted_to(local.direction)
     formats = [str(payload_type)]
     lines = codec_lines(payload_type, codec, choice.fmtp)
+    if has_comfort_noise(media, codec):
+        number, rtpmap = comfort_noise_lines()
+        formats.append(number)
+        lines += rtpmap
     if dtmf is not None:
         formats.append(str(dtmf))
         lines += dtmf_lines(dtmf, codec.clock_rate)

@@ -68,6 +68,18 @@ class TestAnswer:
         stream = stream_of("m=audio 40000 RTP/AVP 8 101", "a=rtpmap:101 telephone-event/8000")
         assert stream == AudioStream("PCMA", 8, 8000, "127.0.0.41", 40000, Direction.SENDRECV, 101, 20, 8, 101)
 
+    def test_comfort_noise_is_taken_beside_g711(self):
+        lines = answer_text("m=audio 40000 RTP/AVP 13 0 101", "a=rtpmap:101 telephone-event/8000")
+        assert "m=audio 20000 RTP/AVP 0 13 101" in lines
+        assert "a=rtpmap:13 CN/8000" in lines
+
+    def test_comfort_noise_is_left_where_it_is_something_else(self):
+        for offered in (("m=audio 1 RTP/AVP 0 13", "a=rtpmap:13 GSM/8000"), ("m=audio 1 RTP/AVP 0",)):
+            assert "m=audio 20000 RTP/AVP 0" in answer_text(*offered)
+        wide = LocalMedia("127.0.0.30", 20000, codecs=(WIDE,))
+        lines = answer_text("m=audio 1 RTP/AVP 96 13", "a=rtpmap:96 L16/16000", local=wide)
+        assert "m=audio 20000 RTP/AVP 96" in lines
+
     def test_offerer_s_order_decides(self):
         assert stream_of("m=audio 1 RTP/AVP 0 8").codec == "PCMU"
         assert stream_of("m=audio 1 RTP/AVP 8 0").codec == "PCMA"

@@ -146,6 +146,16 @@ def test_a_pause_sounds_as_the_party_says(level: int, expected: float) -> None:
     assert stage.table.plain[0]
 
 
+def test_a_pause_that_ends_at_once_leaves_no_noise() -> None:
+    stage = Stage()
+    stage.receive(packet(0))
+    stage.receive(packet(1, b"\x46", payload_type=13))
+    stage.receive(packet(2))
+    assert stage.leg.receiver.noise is None
+    stage.advance(FRAME_TICKS * 6)
+    assert stage.leg.counters.concealed_frames > 0  # what comes next is missing, and no pause
+
+
 def test_what_is_lost_after_a_pause_is_noise_and_not_speech() -> None:
     stage = Stage()
     stage.receive(packet(0))
