@@ -13,6 +13,7 @@ from ims_as.sip.invite_session import Answered, ReinviteAnswered
 from ims_as.sip.sdp import parse_sdp_untrusted
 from media.clips import read_wav
 from media.codecs.registry import find_codec
+from media.g711 import decode
 from media.rtp import build_rtp, parse_rtp_untrusted
 from tests.support.world import RtpSocket, World, until, world
 
@@ -176,6 +177,37 @@ def test_the_codec_changes_from_wide_to_narrow_and_back() -> None:
             leg.session.reinvite(offer(here.caller_rtp, "AMR-WB/16000", "", version=3))
             await leg.wait(ReinviteAnswered)
             assert await talk(here, leg.session.remote_body, "AMR-WB/16000", "") > LIKE
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_pause_in_g711_is_heard_as_the_noise_that_the_phone_announces() -> None:
+    """The engine echoes, so that what it hears comes back (RFC 3389)."""
+
+    async def main() -> None:
+        async with world() as here:
+            leg = here.call(body=here.caller_rtp.offer(formats="0 13 101"))
+            await leg.wait(Answered)
+            assert parse_sdp_untrusted(leg.session.remote_body).media[0].formats == ("0", "13", "101")
+            to = media_of(leg.session.remote_body)
+            payloads = [(0, b"\xff" * 160)] * 5 + [(13, b"\x28")]  # -40 dBov
+            for number, (payload_type, payload) in enumerate(payloads):
+                packet = build_rtp(
+                    payload_type=payload_type,
+                    marker=number == 0,
+                    sequence=number,
+                    timestamp=160 * number,
+                    ssrc=5,
+                    payload=payload,
+                )
+                here.caller_rtp.socket.sendto(packet, to)
+            loud = 0
+            with trio.fail_after(5):
+                while loud < 10:
+                    heard = parse_rtp_untrusted(memoryview(await here.caller_rtp.receive()))
+                    codes = np.frombuffer(heard.payload, np.uint8)[None]
+                    loud += int(np.std(decode(codes, np.zeros(1, np.uint8))) > 200)
             leg.session.bye()
 
     trio.run(main)
