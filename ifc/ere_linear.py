@@ -51,6 +51,8 @@ class LinearMatcher:
         if self._nullable:
             return True
         first, last = self._first, self._last
+        if not text:
+            return bool(self._at_once() & last)
         active = self._through_anchors(first & self._start_mask, self._start_mask)
         if active & last:
             return True
@@ -79,10 +81,15 @@ class LinearMatcher:
             reached = wider
         before_end = self._first | self._union(at_start) | self._union(reached)
         at_end = self._through_anchors(before_end & self._end_mask, self._end_mask)
-        return bool((at_start | reached | at_end) & self._last)
+        return bool((at_start | reached | at_end | self._at_once()) & self._last)
+
+    def _at_once(self) -> int:
+        """What an empty text reaches: its beginning is its end, so ``$^`` holds too."""
+        both = self._start_mask | self._end_mask
+        return self._through_anchors(self._first & both, both)
 
     def _through_anchors(self, active: int, mask: int) -> int:
-        """``^^`` holds at one place: what follows an anchor by an anchor of the same kind is reached at once."""
+        """``^^`` holds at one place: what follows an anchor by an anchor of the same place is reached at once."""
         reached = active
         while (wider := reached | (self._union(reached) & mask)) != reached:
             reached = wider
