@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from media.clips import read_wav
 from media.codecs import amr, g722, g729, opus
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 from media.codecs.registry import find_codec
 from media.coded import CodedStream
 from media.rtp import RtpPacket

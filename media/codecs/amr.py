@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from media.codecs.amr_modes import ModeControl, read_mode_set
 from media.codecs.amr_payload import AMR, AMR_WB, NO_DATA, NO_DATA_FRAME, AmrFormat, AmrKind, is_octet_aligned
 from media.codecs.base import Codec, CodecError, Parameters
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 
 __all__ = ["amr", "amr_wb"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.codecs.base import FRAME_MS, MAX_FRAMES, Codec, CodecError, Parameters, PayloadError, Unpacked
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 from media.codecs.repetition import Repetition
 
 __all__ = ["G722Format", "g722"]

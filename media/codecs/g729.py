@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.codecs.base import MAX_FRAMES, Codec, CodecError, Parameters, PayloadError, Unpacked
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 
 __all__ = ["G729Format", "g729"]
 

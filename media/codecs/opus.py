@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.codecs.base import Codec, CodecError, Parameters, PayloadError, Redundancy, Unpacked
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 
 __all__ = ["OpusFormat", "opus"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from media.codecs.base import MAX_FRAMES, PayloadError
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 from tests.media.codecs.speech import codec_of, frames, speech
 
 

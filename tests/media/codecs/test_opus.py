@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media.codecs.base import PayloadError, Redundancy
-from media.codecs.library import load_library
+from media.codecs.native import load_library
 from tests.media.codecs.speech import codec_of, frames, likeness, speech
 
 
