@@ -80,7 +80,7 @@ async def cancelled(here: World, caller: RawCaller) -> None:
 def test_cancel_before_the_profile_has_come(monkeypatch: pytest.MonkeyPatch):
     asked = trio.Event()
 
-    async def never(*_: object) -> UserProfile:
+    async def never(*_: object, **__: object) -> UserProfile:
         asked.set()
         await trio.sleep_forever()
         raise AssertionError
@@ -91,7 +91,8 @@ def test_cancel_before_the_profile_has_come(monkeypatch: pytest.MonkeyPatch):
         async with strict_world() as here:
             with RawCaller(here) as caller:
                 caller.invite(body=here.caller_rtp.offer())
-                await asked.wait()
+                with trio.fail_after(10):
+                    await asked.wait()
                 await cancelled(here, caller)
                 assert not here.engine.connections
 
