@@ -136,7 +136,7 @@ def test_many_calls_for_one_user_make_one_pull() -> None:
 
 def test_cancelled_leader_leaves_the_work_to_another() -> None:
     async def scenario(world: World) -> None:
-        world.hss.delay_s = 0.03
+        world.hss.delay_s = 0.2
         found: list[object] = []
 
         async def call() -> None:

@@ -169,7 +169,7 @@ def test_each_message_is_one_write() -> None:
         assert sorted(found) == users
         assert world.hss.n_lost_reads == 0
 
-    run_world((Quirk.NO_REASSEMBLY,), scenario, subscribe=False)
+    run_world((Quirk.NO_REASSEMBLY,), scenario, subscribe=False, budget_s=10.0)
 
 
 def test_what_the_front_loses() -> None:
