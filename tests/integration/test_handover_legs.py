@@ -103,12 +103,13 @@ def test_several_phones_ring_and_one_answers():
             assert port_of(reinvite.request.body) == here.phone_rtp.port
             leg.session.accept_reinvite(here.caller_rtp.offer())
             await until(lambda: not here.ports_bound())
-            assert [e["state"] for e in here.engine.events if e["event"] == "transfer"] == [
-                "trying",
-                "ringing",
-                "answered",
-            ]
             other.close()
+            await until(
+                lambda: (
+                    [e["state"] for e in here.engine.events if e["event"] == "transfer"]
+                    == ["trying", "ringing", "answered"]
+                )
+            )
             leg.session.bye()
 
     trio.run(main)
