@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from media.codecs.amr_modes import ModeControl, read_mode_set
 from media.codecs.amr_payload import AMR, AMR_WB, NO_DATA, NO_DATA_FRAME, AmrFormat, AmrKind, is_octet_aligned
 from media.codecs.base import Codec, CodecError, Parameters
-from media.codecs.native import load_library
+from media.codecs.native import NativeState, load_library
 
 __all__ = ["amr", "amr_wb"]
 
@@ -40,13 +40,10 @@ _FIRST_MODE: Final = {"AMR": 7, "AMR-WB": 2}
 _NOT_SPOKEN: Final = ("crc", "robust-sorting", "interleaving")
 
 
-class _Decoder:
+class _Decoder(NativeState):
     def __init__(self, ffi: Any, kind: AmrKind, new: Callable[[], Any], free: Any, decode: Any) -> None:
         state = new()
-        if not state:
-            raise CodecError(f"{kind.name}: no decoder")
-        self._state: Any = ffi.gc(state, free)
-        self._ffi = ffi
+        super().__init__(ffi, state, free, f"{kind.name}: no decoder")
         self._decode = decode
         self._samples = np.zeros(kind.sample_rate_hz // 50, np.int16)
         self._out = ffi.cast("short *", self._samples.ctypes.data)
@@ -58,20 +55,12 @@ class _Decoder:
         self._decode(self._state, frame, self._out, 0)
         return self._samples.copy()
 
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
-
-class _Encoder:
+class _Encoder(NativeState):
     """``encode``: (mode, samples, out) → octets."""
 
     def __init__(self, ffi: Any, kind: AmrKind, parameters: Parameters, state: Any, free: Any, encode: Any) -> None:
-        if not state:
-            raise CodecError(f"{kind.name}: no encoder")
-        self._state: Any = ffi.gc(state, free)
-        self._ffi = ffi
+        super().__init__(ffi, state, free, f"{kind.name}: no encoder")
         self._encode = encode
         self._modes = ModeControl(parameters, kind, first=_FIRST_MODE[kind.name])
         self._out = ffi.new("unsigned char[]", _MAX_FRAME_OCTETS)
@@ -85,11 +74,6 @@ class _Encoder:
 
     def request_mode(self, mode: int) -> None:
         self._modes.request(mode)
-
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
 
 def _formats(kind: AmrKind) -> Callable[[Parameters], AmrFormat]:

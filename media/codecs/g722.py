@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.codecs.base import FRAME_MS, MAX_FRAMES, Codec, CodecError, Parameters, PayloadError, Unpacked
-from media.codecs.native import load_library
+from media.codecs.base import FRAME_MS, MAX_FRAMES, Codec, Parameters, PayloadError, Unpacked
+from media.codecs.native import NativeState, load_library
 from media.codecs.repetition import Repetition
 
 __all__ = ["G722Format", "g722"]
@@ -42,13 +42,10 @@ class G722Format:
         return b"".join(frames)
 
 
-class _Decoder:
+class _Decoder(NativeState):
     def __init__(self, ffi: Any, library: Any) -> None:
         state = library.g722_decode_init(ffi.NULL, _BIT_RATE, 0)
-        if not state:
-            raise CodecError("G722: no decoder")
-        self._state: Any = ffi.gc(state, library.g722_decode_free)
-        self._ffi = ffi
+        super().__init__(ffi, state, library.g722_decode_free, "G722: no decoder")
         self._decode = library.g722_decode
         self._samples = np.zeros(2 * _MAX_OCTETS, np.int16)
         self._out = ffi.cast("short *", self._samples.ctypes.data)
@@ -60,19 +57,11 @@ class _Decoder:
         n_samples = self._decode(self._state, self._out, frame, min(len(frame), _MAX_OCTETS))
         return self._repetition.receive(self._samples[:n_samples].copy())
 
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
-
-class _Encoder:
+class _Encoder(NativeState):
     def __init__(self, ffi: Any, library: Any) -> None:
         state = library.g722_encode_init(ffi.NULL, _BIT_RATE, 0)
-        if not state:
-            raise CodecError("G722: no encoder")
-        self._state: Any = ffi.gc(state, library.g722_encode_free)
-        self._ffi = ffi
+        super().__init__(ffi, state, library.g722_encode_free, "G722: no encoder")
         self._encode = library.g722_encode
         self._out = ffi.new("unsigned char[]", _FRAME_OCTETS)
 
@@ -85,11 +74,6 @@ class _Encoder:
 
     def request_mode(self, mode: int) -> None:
         pass
-
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
 
 def g722() -> Codec:

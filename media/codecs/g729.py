@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.codecs.base import MAX_FRAMES, Codec, CodecError, Parameters, PayloadError, Unpacked
-from media.codecs.native import load_library
+from media.codecs.base import MAX_FRAMES, Codec, Parameters, PayloadError, Unpacked
+from media.codecs.native import NativeState, load_library
 
 __all__ = ["G729Format", "g729"]
 
@@ -49,15 +49,12 @@ class G729Format:
         return b"".join(frames)
 
 
-class _Decoder:
+class _Decoder(NativeState):
     """Conceals by the decoder's own means; after a SID frame a missing frame is comfort noise."""
 
     def __init__(self, ffi: Any, library: Any) -> None:
         state = library.initBcg729DecoderChannel()
-        if not state:
-            raise CodecError("G729: no decoder")
-        self._state: Any = ffi.gc(state, library.closeBcg729DecoderChannel)
-        self._ffi = ffi
+        super().__init__(ffi, state, library.closeBcg729DecoderChannel, "G729: no decoder")
         self._decode = library.bcg729Decoder
         self._samples = np.zeros(2 * _FRAME_SAMPLES, np.int16)
         self._out = ffi.cast("int16_t *", self._samples.ctypes.data)
@@ -71,21 +68,13 @@ class _Decoder:
         self._decode(self._state, frame, len(frame), 0, len(frame) == _SID_OCTETS, 0, self._out)
         return self._samples[:_FRAME_SAMPLES].copy()
 
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
-
-class _Encoder:
+class _Encoder(NativeState):
     """Two frames of 10 ms, always of speech."""
 
     def __init__(self, ffi: Any, library: Any) -> None:
         state = library.initBcg729EncoderChannel(0)
-        if not state:
-            raise CodecError("G729: no encoder")
-        self._state: Any = ffi.gc(state, library.closeBcg729EncoderChannel)
-        self._ffi = ffi
+        super().__init__(ffi, state, library.closeBcg729EncoderChannel, "G729: no encoder")
         self._encode = library.bcg729Encoder
         self._out = ffi.new("uint8_t[]", 2 * _FRAME_OCTETS)
         self._n_octets = ffi.new("uint8_t *")
@@ -100,11 +89,6 @@ class _Encoder:
 
     def request_mode(self, mode: int) -> None:
         pass
-
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
 
 def g729() -> Codec:

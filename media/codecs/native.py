@@ -8,7 +8,7 @@ import cffi
 
 from media.codecs.base import CodecError
 
-__all__ = ["load_library"]
+__all__ = ["NativeState", "load_library"]
 
 
 def load_library(declarations: str, *names: str) -> tuple[Any, Any]:
@@ -25,3 +25,20 @@ def load_library(declarations: str, *names: str) -> tuple[Any, Any]:
         except OSError:
             continue
     raise CodecError(f"{names[0]} is not installed")
+
+
+class NativeState:
+    """State that a library keeps for one stream: given back by `close`, or with the object."""
+
+    def __init__(self, ffi: Any, state: Any, free: Any, lacking: str) -> None:
+        """Raises CodecError with that text when the library gave none."""
+        if not state:
+            raise CodecError(lacking)
+        self._ffi = ffi
+        self._state: Any = ffi.gc(state, free)
+
+    def close(self) -> None:
+        """Gives it back; calling it twice is harmless."""
+        if self._state is not None:
+            self._ffi.release(self._state)
+            self._state = None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.codecs.base import Codec, CodecError, Parameters, PayloadError, Redundancy, Unpacked
-from media.codecs.native import load_library
+from media.codecs.native import NativeState, load_library
 
 __all__ = ["OpusFormat", "opus"]
 
@@ -95,13 +95,10 @@ class OpusFormat:
         return frame
 
 
-class _Decoder:
+class _Decoder(NativeState):
     def __init__(self, ffi: Any, library: Any) -> None:
         state = library.opus_decoder_create(_RATE_HZ, 1, ffi.NULL)
-        if not state:
-            raise CodecError("opus: no decoder")
-        self._state: Any = ffi.gc(state, library.opus_decoder_destroy)
-        self._ffi = ffi
+        super().__init__(ffi, state, library.opus_decoder_destroy, "opus: no decoder")
         self._decode = library.opus_decode
         self._samples = np.zeros(_MAX_TIMESTAMPS // _CLOCK_PER_SAMPLE, np.int16)
         self._out = ffi.cast("int16_t *", self._samples.ctypes.data)
@@ -125,11 +122,6 @@ class _Decoder:
             return np.zeros(n_samples, np.int16)
         return self._samples[:n_samples].copy()
 
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
-
 
 def _number(parameters: Parameters, name: str) -> int | None:
     """Of a parameter; what is no number was not said."""
@@ -137,13 +129,10 @@ def _number(parameters: Parameters, name: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-class _Encoder:
+class _Encoder(NativeState):
     def __init__(self, ffi: Any, library: Any, parameters: Parameters) -> None:
         state = library.opus_encoder_create(_RATE_HZ, 1, _VOIP, ffi.NULL)
-        if not state:
-            raise CodecError("opus: no encoder")
-        self._state: Any = ffi.gc(state, library.opus_encoder_destroy)
-        self._ffi = ffi
+        super().__init__(ffi, state, library.opus_encoder_destroy, "opus: no encoder")
         self._encode = library.opus_encode
         self._out = ffi.new("unsigned char[]", _MAX_OCTETS)
         for request, value in _settings(parameters).items():
@@ -161,11 +150,6 @@ class _Encoder:
 
     def request_mode(self, mode: int) -> None:
         pass
-
-    def close(self) -> None:
-        if self._state is not None:
-            self._ffi.release(self._state)
-            self._state = None
 
 
 def _settings(parameters: Parameters) -> dict[int, int]:
