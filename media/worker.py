@@ -23,8 +23,9 @@ from typing import Any, Final
 
 import attrs
 
+from media.call import CommandError
 from media.control import ControlError, EngineTarget, LineReader, StreamConfig, encode_line, from_wire
-from media.director import CommandError, Director
+from media.director import Director
 from media.io import PortPool, TickTimer, UrgentPoll, raise_descriptor_limit
 from media.plane import MediaPlane
 from media.table import TICK_MS

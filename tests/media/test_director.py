@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import director as director_module
+from media import engine_calls
+from media.call import CommandError
 from media.control import EngineTarget, StreamConfig
-from media.director import CommandError, Director
+from media.director import Director
 from media.dtmf import Digit
 from media.engines.base import Audio, Clear, EngineEvent, Forward, Hangup, MarkRequest
 from media.engines.ims_as_v1 import ImsAsV1
@@ -52,7 +53,7 @@ class Session:
 
     made: list[Session]
 
-    def __init__(self, target: EngineTarget, user: Director, *_: object) -> None:
+    def __init__(self, target: EngineTarget, user: engine_calls.Engines, *_: object) -> None:
         self.target, self.user = target, user
         self.protocol = ImsAsV1({}, target.rate)
         self.owner: object = None
@@ -148,7 +149,7 @@ class Rig:
 
 @pytest.fixture(autouse=True)
 def _no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(director_module, "EngineSession", Session)
+    monkeypatch.setattr(engine_calls, "EngineSession", Session)
 
 
 @pytest.fixture
