@@ -85,7 +85,8 @@ class MediaPlane:
         self._rtp_send: list[Send] = [_nowhere] * capacity
         self._engine_row: dict[int, int] = {}
         self._engine_fd: dict[int, int] = {}
-        self._engine_receive: dict[int, tuple[ReceiveSome, int]] = {}
+        self._engine_receive: dict[int, tuple[int, ReceiveSome, int]] = {}
+        """Row, reader and most octets, of the connections that are read into the block."""
         self._engine_send: list[Send] = [_nowhere] * capacity
         self._engine_block = ReceiveBlock(BATCH_ROWS, ENGINE_BLOCK_BYTES)
         self._frame_header = np.array([_header_of(bank.frame_bytes) for bank in self.banks], np.uint32)
@@ -127,7 +128,8 @@ class MediaPlane:
         self._engine_row[fd] = row
         self._engine_fd[row] = fd
         size = 4 + self.banks[bank].frame_bytes
-        self._engine_receive[fd] = sock.recv_into, ENGINE_BLOCK_BYTES // size * size
+        if session.is_columnar:
+            self._engine_receive[fd] = row, sock.recv_into, ENGINE_BLOCK_BYTES // size * size
         self._sessions[row] = session
         self._engine_send[row] = sock.send
         self.banks[bank].reset(row)
@@ -147,7 +149,8 @@ class MediaPlane:
         if self._sessions.pop(row, None) is None:
             return
         fd = self._engine_fd.pop(row)
-        del self._engine_row[fd], self._engine_receive[fd]
+        del self._engine_row[fd]
+        self._engine_receive.pop(fd, None)
         self._engine_send[row] = _nowhere
         self.table.bank[row] = -1
         self.table.clean[row] = False
@@ -211,29 +214,25 @@ class MediaPlane:
         if not ready:
             return False
         more = len(ready) == BATCH_ROWS
-        views, row_of, receive = self._engine_block.views, self._engine_row, self._engine_receive
+        views, receive = self._engine_block.views, self._engine_receive
         rows: list[int] = []
         lengths: list[int] = []
         place = 0
         for fd, mask in ready:
-            row = row_of.get(fd)
-            if row is None:
+            if mask != select.EPOLLIN and not self._handle_event(fd, mask):
                 continue
-            if mask & select.EPOLLOUT:
-                self._sessions[row].write_ready()
-            if mask & ~select.EPOLLOUT == 0 or row not in self._sessions:
+            reader = receive.get(fd)
+            if reader is None:
+                if (other := self._engine_row.get(fd)) is not None:
+                    self._sessions[other].receive_ready()
                 continue
-            session = self._sessions[row]
-            if not session.is_columnar:
-                session.receive_ready()
-                continue
-            receive_some, most = receive[fd]
+            row, receive_some, most = reader
             try:
                 n = receive_some(views[place], most)
             except BlockingIOError:
                 continue
             except OSError:
-                session.receive_ready()
+                self._sessions[row].receive_ready()
                 continue
             more |= n == most
             rows.append(row)
@@ -242,6 +241,15 @@ class MediaPlane:
         if rows:
             self._take_engine_frames(np.array(rows), np.array(lengths), tick)
         return more
+
+    def _handle_event(self, fd: int, mask: int) -> bool:
+        """Writes if the connection can be written; whether it is to be read too."""
+        row = self._engine_row.get(fd)
+        if row is None:
+            return False
+        if mask & select.EPOLLOUT:
+            self._sessions[row].write_ready()
+        return mask & ~select.EPOLLOUT != 0 and row in self._sessions
 
     def _take_engine_frames(self, rows: NDArray[np.intp], lengths: NDArray[np.intp], tick: int) -> None:
         """Whole 20 ms frames go to the rings as columns; everything else to the sessions."""
