@@ -12,6 +12,19 @@ from media.codecs.base import MAX_FRAMES, PayloadError, Redundancy
 from media.codecs.registry import find_codec
 from media.control import ControlError, LineReader, StreamConfig, encode_line, from_wire, to_wire
 from media.dtmf import DIGITS, DtmfParseError, DtmfReceiver, parse_event_untrusted
+from media.rtcp import (
+    CNAME,
+    Bye,
+    ReceiverReport,
+    ReportBlock,
+    SdesChunk,
+    SenderReport,
+    SourceDescription,
+    build_rtcp,
+    parse_rtcp_untrusted,
+)
+from media.rtcp_session import RtcpSession, SenderFigures, StreamFigures
+from media.rtcp_xr import Dlrr, DlrrEntry, ExtendedReport, ReferenceTime, RtcpParseError, VoipMetrics
 from media.rtp import MAX_PACKET_BYTES, RtpParseError, build_rtp, parse_rtp_untrusted
 from tests.fuzz.target import Target
 
@@ -27,6 +40,18 @@ def read_rtp(data: bytes) -> None:
     assert 0 <= packet.payload_type < 128
     assert 0 <= packet.sequence < 1 << 16
     assert 0 <= packet.timestamp < 1 << 32
+
+
+def read_rtcp(data: bytes) -> None:
+    """What is read means the same when it is written, and a session makes something of it."""
+    packets = parse_rtcp_untrusted(data)
+    assert len(packets) <= len(data) // 4
+    assert parse_rtcp_untrusted(build_rtcp(packets) or _RTCPS[0]) == (packets or parse_rtcp_untrusted(_RTCPS[0]))
+    session = RtcpSession(ssrc=1, cname="c", random=lambda: 0.5, now=0.0, unix_s=1.7e9)
+    session.receive_untrusted(data, now=1.0, sent=500)
+    report = session.handle_timer(9.0, lambda: StreamFigures(SenderFigures(5, 800, 800), None))
+    assert report is not None
+    parse_rtcp_untrusted(report)
 
 
 def read_event(data: bytes) -> None:
@@ -116,6 +141,15 @@ _RTP = build_rtp(payload_type=96, marker=True, sequence=7, timestamp=160, ssrc=9
 _EXTENDED = bytes([0x93]) + _RTP[1:12] + bytes(12) + b"\xbe\xde\0\1abcd" + _RTP[12:]
 _PADDED = bytes([0xA0]) + _RTP[1:] + b"\0\0\0\4"
 _RTPS = (_RTP, _EXTENDED, _PADDED, _RTP + bytes(MAX_PACKET_BYTES - len(_RTP)))
+_BLOCKS = tuple(ReportBlock(ssrc, 12, 5, 1000, 80, 7, 65536) for ssrc in (1, 2))
+_XR_BLOCKS = (ReferenceTime(7 << 32), Dlrr((DlrrEntry(1, 7, 65536), DlrrEntry(2, 7, 1))), VoipMetrics(ssrc=1))
+_NAMED = SourceDescription((SdesChunk(9, ((CNAME, b"name"), (2, b"A"))), SdesChunk(1, ((CNAME, b"c"),))))
+_RTCPS = (
+    build_rtcp([ReceiverReport(9)]),
+    build_rtcp([SenderReport(9, 7 << 32, 160, 5, 800, _BLOCKS), _NAMED, Bye((9,), "over")]),
+    build_rtcp([ReceiverReport(1, _BLOCKS), _NAMED, ExtendedReport(9, _XR_BLOCKS)]),
+    b"\x81\xcc\0\3\0\0\0\7name\1\2\3\4" + b"\xa0\xc9\0\2\0\0\0\7\0\0\0\4",
+)
 _EVENTS = tuple(
     b"".join(bytes([event, end | 10]) + duration.to_bytes(2, "big") for duration in _DURATIONS for end in (0, 0x80))
     for event in (0, 11, 15)
@@ -142,6 +176,7 @@ def _payload_target(name: str, codec: str, clock_hz: int, seeds: tuple[bytes, ..
 
 MEDIA_TARGETS = (
     Target("rtp", read_rtp, (RtpParseError,), _RTPS, _TOKENS),
+    Target("rtcp", read_rtcp, (RtcpParseError,), _RTCPS, (*_TOKENS, *(bytes([n]) for n in range(200, 208)))),
     Target("dtmf-event", read_event, (DtmfParseError,), _EVENTS, _TOKENS),
     Target("media-control", read_control, (ControlError,), _COMMANDS, (b'"', b"{", b"}", b"[", b"null", b"\\ud800")),
     _payload_target("amr", "AMR", 8000, _amr_seeds(AMR, aligned=False)),
