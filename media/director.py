@@ -16,6 +16,7 @@ from media.control import ControlError, EngineTarget, StreamConfig
 from media.dtmf import Digit
 from media.engine_calls import Engines
 from media.engines.session import EngineFailure
+from media.figures import figures_of
 from media.io import NoPortError, PortPool, UrgentPoll
 from media.leg import Leg, LegCounters, Receiver
 from media.party import Party
@@ -144,7 +145,7 @@ class Director:
 
     def stats(self, name: str) -> dict[str, Any]:
         call = self._call(name)
-        return call.stats(call.leg.stats(self._table))
+        return self._stats_of(call)
 
     def release(self, name: str, reason: str) -> dict[str, Any]:
         """Ends the leg; its last statistics.  A command that waits for its engine is answered when the leg is gone."""
@@ -152,7 +153,7 @@ class Director:
         del self._calls[name]
         pending, call.pending = call.pending, None
         self._engines.drop(call, reason)
-        stats = call.stats(call.leg.stats(self._table))
+        stats = self._stats_of(call)
         row = call.leg.row
         peers = self._table.peer[: self._table.high]
         peers[peers == row] = -1
@@ -259,6 +260,9 @@ class Director:
             raise CommandError("bad_command", str(error)) from error
         self._calls[name] = call
         return call
+
+    def _stats_of(self, call: Call) -> dict[str, Any]:
+        return call.stats({**call.leg.stats(self._table), **figures_of(call.leg, self._table)})
 
     def _discard(self, sock: socket.socket) -> None:
         port = int(sock.getsockname()[1])

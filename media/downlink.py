@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from media import g711
 from media.leg import Leg
+from media.levels import AUDIBLE_POWER, LevelMeter, is_due, power_of
 from media.playout import MAX_POSTPONED, RING_FRAMES, PlayoutBank, ahead_ticks
 from media.rtp import PacketBlock, build_rtp
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TAIL_SAMPLES, LegTable, Source
@@ -93,6 +94,7 @@ class Downlink:
         self._rates = np.array([bank.rate_hz for bank in banks])
         self._frames = np.array([bank.frame for bank in banks])
         self._owed_until = 0
+        self._meter = LevelMeter(table.levels_out, table.clipped_out)
 
     def start(self, row: int, tick: int) -> None:
         """The leg may send from now on; its turn is spread over the four sub-ticks."""
@@ -277,6 +279,8 @@ class Downlink:
         changed = (before != after) | table.jumped[rows]
         if changed.any():
             self._change_source(rows, line, before, after, changed, tick)
+        if is_due(tick):
+            self._measure(rows, line, tick)
         n_tail = size // _TAILS
         table.tail[rows, :n_tail] = line[:, -n_tail:]
         coded = table.coded[rows]
@@ -285,6 +289,11 @@ class Downlink:
             rows, line = rows[~coded], line[~coded]
         if len(rows):
             self._finish(rows, g711.encode(line, table.codec[rows]))
+
+    def _measure(self, rows: NDArray[np.intp], line: NDArray[np.float32], tick: int) -> None:
+        power = power_of(line)
+        self._meter.count(rows, line, power)
+        self._table.spoke[rows[power > AUDIBLE_POWER]] = tick
 
     def _change_source(
         self,

@@ -14,6 +14,7 @@ from media.coded import MAX_CONCEALED, CodedStream, open_coded
 from media.control import ControlError, StreamConfig
 from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
+from media.losses import LossPattern
 from media.noise import COMFORT_NOISE, ComfortNoise
 from media.order import GapBuffer, Verdict, gap_wait_ticks
 from media.playout import PlayoutQueue
@@ -64,6 +65,7 @@ class Receiver:
     """The codec where it is not G.711."""
     conceal_run: int = 0
     filled: int = 0
+    losses: LossPattern = attrs.Factory(LossPattern)
     noise: ComfortNoise | None = None
     """The party pauses, and this is what its room sounds like (G.711)."""
     _gap: GapBuffer[RtpPacket | None] | None = None
@@ -231,6 +233,8 @@ class Receiver:
         return items
 
     def _release(self, missing: int, packet: RtpPacket | None) -> list[UplinkItem]:
+        if missing:
+            self.losses.note(missing, int(self.table.packets_in[self.row]))
         if self.coded is not None:
             return self._release_coded(self.coded, missing, packet)
         items: list[UplinkItem] = []

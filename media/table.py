@@ -119,6 +119,12 @@ class LegTable:
         self.skipped = column("i8")  # frame periods in which a stall or drift kept us from sending
         self.underruns = column("i8")
         self.trimmed = column("i8")
+        # figures
+        self.levels_in = column("u4", 32)  # frames counted per 3 dB of power, see levels.LevelMeter
+        self.levels_out = column("u4", 32)
+        self.clipped_in = column("u4")  # of these, frames with samples cut off
+        self.clipped_out = column("u4")
+        self.spoke = column("i8")  # tick at which the engine was last found to be heard by the party; -NEVER
         self._columns = [c for c in vars(self).values() if isinstance(c, np.ndarray)]
         for row in range(capacity):
             self._idle(row)
@@ -159,6 +165,6 @@ class LegTable:
     def _idle(self, row: int) -> None:
         self.bank[row] = self.peer[row] = -1
         self.last_rtp[row] = -1
-        self.arrived[row] = -NEVER
+        self.arrived[row] = self.spoke[row] = -NEVER
         for column in (self.due, self.mark_at, self.fill_at, self.rtp_timeout):
             column[row] = NEVER

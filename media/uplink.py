@@ -18,6 +18,7 @@ from media.coded import CodedStream
 from media.conceal import conceal, overlap_into
 from media.dtmf import Digit
 from media.leg import Leg, UplinkItem
+from media.levels import LevelMeter, is_due
 from media.playout import RING_FRAMES, PlayoutBank
 from media.rtp import HEADER_BYTES, MAX_PACKET_BYTES, HeaderColumns, row_views
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
@@ -75,6 +76,7 @@ class Uplink:
         self._banks = banks
         self._user = user
         self.vad = VadColumns(table.capacity)
+        self._meter = LevelMeter(table.levels_in, table.clipped_in)
         self.block = ReceiveBlock()
         self._headers = HeaderColumns(self.block.octets)
         self._codes = self.block.octets[:, HEADER_BYTES:_PLAIN_BYTES]
@@ -246,6 +248,8 @@ class Uplink:
         """20 ms of each of ``rows``, shape (n, 160), or (n, 320) of wide lines."""
         table = self._table
         began, ended = self.vad.update(rows, line)
+        if is_due(tick):
+            self._meter.count(rows, line, self.vad.power[rows])
         if len(began) or len(ended):
             for row in began.tolist():
                 self._user.speech_changed(self._user.leg_of(row), True, tick)
