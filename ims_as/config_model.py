@@ -36,6 +36,7 @@ from ims_as.config_sip import (
 from ims_as.config_values import HostPort, PeerAddress, PortRange, Secret, bounds_of
 from ims_as.config_values import bounded as _bounded
 from ims_as.config_values import one_of as _one_of
+from ims_as.sip.crypto_attribute import SrtpMode
 from ims_as.transport.tls import TlsOptions
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "Secret",
     "ShConfig",
     "SipConfig",
+    "SrtpMode",
     "StoreConfig",
     "TlsConfig",
     "TransferConfig",
@@ -225,6 +227,10 @@ class MediaConfig:
     codecs: tuple[str, ...] = ()
     """Codecs that are taken, in the order of our own offers, of AMR-WB, opus, G722, PCMA, PCMU, AMR, G729, L16; empty:
     all but L16, of which we offer AMR-WB, PCMA and PCMU ourselves.  One whose library is missing is left out."""
+    srtp: SrtpMode = SrtpMode.ACCEPT
+    """SRTP with keys in SDP (RFC 4568).  ``never``: RTP/SAVP lines are not used; ``accept``: they are, and our own
+    offers are RTP/AVP; ``offer``: also keys in RTP/AVP lines, ours and others' (opportunistic, RFC 8643); ``require``:
+    RTP/SAVP only, ours and others'."""
     discover: str | None = None
     """``name:port``: DNS name and control port of remote workers."""
 

@@ -106,6 +106,12 @@ class StreamConfig:
     """Local address to bind; None: the worker's own."""
     timeout_ms: int = 30000
     """``rtp_timeout`` after so long without a packet while ``receive``; 0: never.  ``modify`` counts it anew."""
+    srtp_suite: str | None = None
+    """Suite of SRTP as RFC 4568 §6.2 and RFC 7714 §14.2 name it, see `media.srtp`; None: plain RTP."""
+    srtp_send_key: str = attrs.field(default="", repr=False)
+    """Base64 of master key and salt for what we send."""
+    srtp_receive_key: str = attrs.field(default="", repr=False)
+    """The same for what the peer sends."""
 
     @property
     def expected_payload_type(self) -> int:

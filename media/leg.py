@@ -44,6 +44,7 @@ class LegCounters:
     reordered: int = 0
     invalid: int = 0
     stranger: int = 0
+    srtp_invalid: int = 0
     resync: int = 0
     concealed_frames: int = 0
     filled_frames: int = 0
@@ -343,6 +344,7 @@ class Leg:
             "reordered": counters.reordered,
             "invalid": counters.invalid,
             "stranger": counters.stranger,
+            "srtp_invalid": counters.srtp_invalid,
             "resync": counters.resync,
             "jitter_ms": round(float(table.jitter[row]), 2),
             "concealed_ms": counters.concealed_frames * FRAME_TICKS * TICK_MS,

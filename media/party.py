@@ -7,10 +7,14 @@ then connected.
 
 When another address is signalled, packets of the former source are still on their way: for `FORMER_TICKS` they do not
 make it the party again.  After that they do, for a party behind a translator may have changed its inner address alone.
+
+With SRTP only packets that prove to be of the peer's key make anybody the party, and everything is decrypted before the
+plane sees it and encrypted after.  A leg without pays nothing for that.
 """
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -20,6 +24,7 @@ from media.io import disconnect_udp
 from media.leg import Leg
 from media.plane import MediaPlane
 from media.rtp import RtpParseError, parse_rtp_untrusted
+from media.srtp import SrtpError, SrtpKeys, SrtpLeg
 from media.table import NEVER
 
 __all__ = ["FORMER_TICKS", "STEADY_PACKETS", "Party"]
@@ -50,19 +55,39 @@ class Party:
         self._former_until = 0
         self._seen = 0
         self._is_connected = False
+        self._srtp: SrtpLeg | None = None
 
     def configure(self, config: StreamConfig) -> None:
         """Takes the stream's configuration, at first or as modified.
 
         Raises:
-            ControlError: codec, payload type or address that cannot be used.
+            ControlError: codec, payload type, address or key that cannot be used.
         """
         signalled = _address_of(config)
+        self._configure_srtp(config)
         self._leg.receiver.configure(config)
         if signalled != self._signalled:
             self._unlatch()
             self._signalled = signalled
         self._update_sending()
+
+    def _configure_srtp(self, config: StreamConfig) -> None:
+        was_secure = self._srtp is not None
+        if config.srtp_suite is None:
+            self._srtp = None
+        else:
+            sending = SrtpKeys(config.srtp_suite, config.srtp_send_key)
+            receiving = SrtpKeys(config.srtp_suite, config.srtp_receive_key)
+            if self._srtp is None:
+                self._srtp = SrtpLeg(sending, receiving)
+            elif self._srtp.configure(sending, receiving, self._plane.tick):
+                self._plane.table.ssrc[self._leg.row] = secrets.randbits(32)
+        if was_secure != (self._srtp is not None) and self._is_connected:
+            self._plane.set_receive(self.sock, self._steady_receive)
+
+    @property
+    def _steady_receive(self) -> Callable[[memoryview], int]:
+        return self.sock.recv_into if self._srtp is None else self._receive_secure_untrusted
 
     def _unlatch(self) -> None:
         if self._is_connected:
@@ -79,13 +104,37 @@ class Party:
             self._plane.set_send(row, None)
             self._plane.downlink.stop(row)
             return
-        if self._is_connected:
-            self._plane.set_send(row, self.sock.send)
-        else:
-            send_to, address = self.sock.sendto, target
-            self._plane.set_send(row, lambda view: send_to(view, address))
+        self._plane.set_send(row, self._sender(target))
         if table.due[row] == NEVER:
             self._plane.downlink.start(row, self._plane.tick)
+
+    def _sender(self, target: Address) -> Callable[[memoryview], int]:
+        send, send_to, srtp = self.sock.send, self.sock.sendto, self._srtp
+        if srtp is not None:
+            protect = self._protect
+            return (
+                (lambda view: send(protect(view)))
+                if self._is_connected
+                else (lambda view: send_to(protect(view), target))
+            )
+        return send if self._is_connected else (lambda view: send_to(view, target))
+
+    def _protect(self, view: memoryview) -> bytes:
+        assert self._srtp is not None
+        try:
+            return self._srtp.protect(view)
+        except SrtpError as error:
+            raise OSError(str(error)) from None  # counted like what the socket refuses
+
+    def _receive_secure_untrusted(self, view: memoryview) -> int:
+        return self._unprotect_untrusted(view, self.sock.recv_into(view))
+
+    def _unprotect_untrusted(self, view: memoryview, size: int) -> int:
+        assert self._srtp is not None
+        clear = self._srtp.unprotect_untrusted(view[:size], self._plane.tick)
+        if not clear:
+            self._leg.counters.srtp_invalid += 1
+        return clear
 
     def receive_untrusted(self, view: memoryview) -> int:
         """Receives one datagram while the socket is open to everybody; 0: it was not for us.
@@ -95,6 +144,8 @@ class Party:
         """
         n, source = self.sock.recvfrom_into(view)
         address = (source[0], source[1])
+        if self._srtp is not None and (n := self._unprotect_untrusted(view, n)) == 0:
+            return 0
         if self._latched is None:
             if not self._is_ours(view[:n]):
                 self._leg.counters.invalid += 1
@@ -112,7 +163,7 @@ class Party:
         if self._seen >= STEADY_PACKETS:
             self.sock.connect(address)
             self._is_connected = True
-            self._plane.set_receive(self.sock, self.sock.recv_into)
+            self._plane.set_receive(self.sock, self._steady_receive)
             self._update_sending()
         return n
 

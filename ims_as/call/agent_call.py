@@ -93,7 +93,9 @@ class AgentCall:
         """For the engine, from whoever ordered the call."""
         self.join: Join | None = None
         """Set once the caller talks to somebody else directly."""
-        self.description = CallDescription(context.config.media.address, int(record.received_at * 1000), context.codecs)
+        self.description = CallDescription(
+            context.config.media.address, int(record.received_at * 1000), context.codecs, context.srtp
+        )
         self.offers = CallerOffers(self)
         self.digits = CallerDigits(self)
         self.dropped_events = 0

@@ -31,6 +31,7 @@ from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.trace import TraceStore
 from ims_as.sip.codec_choice import CodecOffer
 from ims_as.sip.coupling import CouplingTable
+from ims_as.sip.crypto_attribute import SrtpSupport
 from ims_as.sip.proxy import StatefulProxy
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.endpoint import Endpoint
@@ -82,6 +83,11 @@ class CallContext:
     def codecs(self) -> tuple[CodecOffer, ...]:
         """Those that we offer and take."""
         return own_codecs(self.config.media.codecs)
+
+    @property
+    def srtp(self) -> SrtpSupport:
+        """What we do about SRTP, with keys from the system's source."""
+        return SrtpSupport(self.config.media.srtp, secrets.token_bytes)
 
     @staticmethod
     def wall() -> float:

@@ -208,7 +208,7 @@ class Join:
             session.reject(491)
             return
         description = CallDescription(
-            call.context.config.media.address, int(call.context.wall() * 1000), call.context.codecs
+            call.context.config.media.address, int(call.context.wall() * 1000), call.context.codecs, call.context.srtp
         )
         new = Side(side.name, session, description.relay_untrusted)
         offer = sdp_of(session.request)

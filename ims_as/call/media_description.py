@@ -11,6 +11,7 @@ import attrs
 
 from ims_as.call.sdp_relay import relay_untrusted
 from ims_as.sip.codec_choice import G711_CODECS, CodecOffer
+from ims_as.sip.crypto_attribute import NO_SRTP, SrtpSupport
 from ims_as.sip.errors import SdpError
 from ims_as.sip.offer_answer import (
     AudioStream,
@@ -46,6 +47,9 @@ def stream_config(stream: AudioStream, *, send: bool | None = None) -> StreamCon
         clock_rate=stream.clock_rate,
         send_parameters=dict(stream.send_parameters),
         receive_parameters=dict(stream.receive_parameters),
+        srtp_suite=stream.crypto.suite if stream.crypto is not None else None,
+        srtp_send_key=stream.crypto.send_key if stream.crypto is not None else "",
+        srtp_receive_key=stream.crypto.receive_key if stream.crypto is not None else "",
     )
 
 
@@ -56,11 +60,18 @@ class CallDescription:
         address: of our RTP.
         session_id: a number for the o= line (RFC 8866 §5.2).
         codecs: those that our media plane has.
+        srtp: what we do about SRTP.
     """
 
-    def __init__(self, address: str, session_id: int, codecs: tuple[CodecOffer, ...] = G711_CODECS) -> None:
+    def __init__(
+        self,
+        address: str,
+        session_id: int,
+        codecs: tuple[CodecOffer, ...] = G711_CODECS,
+        srtp: SrtpSupport = NO_SRTP,
+    ) -> None:
         self._session = SdpSession(username="-", session_id=session_id, version=1, address=address)
-        self._exchange = OfferAnswer(LocalMedia(address, PLACEHOLDER_PORT, codecs), self._session)
+        self._exchange = OfferAnswer(LocalMedia(address, PLACEHOLDER_PORT, codecs, srtp=srtp), self._session)
         self._read: tuple[bytes, SessionDescription] | None = None
         """An offer is looked at twice: before there is a port, and for the answer."""
 

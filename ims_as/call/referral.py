@@ -100,7 +100,9 @@ class AgentMove(TransferAttempt):
             return
         uri = self._receiver.target.uri
         call.record.transfer = {"target": uri, "reason": "referred by the caller", "started_at": context.wall()}
-        self._description = CallDescription(context.config.media.address, int(context.wall() * 1000), context.codecs)
+        self._description = CallDescription(
+            context.config.media.address, int(context.wall() * 1000), context.codecs, context.srtp
+        )
         self._description.bind(leg.host, leg.port)
         call_id = context.endpoint.new_call_id()
         call.record.outgoing_call_id = call_id

@@ -110,7 +110,9 @@ class Takeover:
         ):
             session.reject(491)
             return
-        description = CallDescription(context.config.media.address, int(context.wall() * 1000), context.codecs)
+        description = CallDescription(
+            context.config.media.address, int(context.wall() * 1000), context.codecs, context.srtp
+        )
         description.bind(leg.host, leg.port)
         offer = sdp_of(request)
         try:

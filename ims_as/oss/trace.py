@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Self
 
 import attrs
 
+from ims_as.sip.key_mask import mask_keys
+
 __all__ = [
     "KINDS",
     "MAX_ENDED_TRACES",
@@ -76,7 +78,7 @@ class _Message(NamedTuple):
     wire: bytes
 
     def as_event(self) -> TraceEvent:
-        text = self.wire[:MAX_TEXT_CHARS].decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        text = mask_keys(self.wire[:MAX_TEXT_CHARS].decode("utf-8", "backslashreplace").replace("\r\n", "\n"))
         peer = self.peer[:MAX_ACTOR_CHARS]
         source, target = (peer, "ims-as") if self.direction == "in" else ("ims-as", peer)
         return TraceEvent(self.at, "sip", source, target, _message_label(text)[:MAX_LABEL_CHARS], _cut_text(text))

@@ -18,6 +18,7 @@ from typing import Final
 
 import attrs
 
+from ims_as.sip.audio_stream import AudioStream, LocalMedia, Negotiated, SdpSession
 from ims_as.sip.codec_choice import (
     G711_CODECS,
     TELEPHONE_EVENT,
@@ -29,6 +30,17 @@ from ims_as.sip.codec_choice import (
     pick_codec,
     pick_dtmf,
     read_parameters_untrusted,
+)
+from ims_as.sip.crypto_attribute import (
+    CryptoLine,
+    SrtpMode,
+    SrtpSupport,
+    StreamCrypto,
+    answered_crypto,
+    is_secure,
+    new_lines,
+    read_crypto_untrusted,
+    select_crypto,
 )
 from ims_as.sip.errors import LocalProtocolError, NoCommonCodecError, SdpError
 from ims_as.sip.precondition import Preconditions
@@ -51,97 +63,13 @@ __all__ = [
 
 # no rule says which dynamic number telephone-event has; 101 is what nearly everybody uses
 DTMF_PAYLOAD_TYPE: Final = 101
-# plain RTP; SRTP and DTLS need keys that we do not have yet
-_PROTOCOLS: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
+# not DTLS, whose keys are agreed on the media path
+_PLAIN: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
 # packet times that a G.711 sender can be asked for; others are a wish that RFC 8866 §6.4 lets us leave
 _PTIMES_MS: Final = range(10, 61, 10)
 # our own dynamic numbers, when the usual one has another meaning in a session
 _DYNAMIC: Final = (*range(DTMF_PAYLOAD_TYPE, 128), *range(96, DTMF_PAYLOAD_TYPE))
 _NO_PAYLOADS: Final[Mapping[int, RtpMap]] = {}
-
-
-@attrs.frozen(slots=True)
-class LocalMedia:
-    """Our side of the stream: address (IPv6 without brackets), port, codecs in our order, what we are ready to do."""
-
-    address: str
-    port: int
-    codecs: tuple[CodecOffer, ...] = G711_CODECS
-    dtmf: bool = True
-    ptime_ms: int = 20
-    direction: Direction = Direction.SENDRECV
-    prefers_wideband: bool = True
-    """Of several codecs offered a wideband one is answered, whatever comes first."""
-
-
-@attrs.frozen(slots=True)
-class AudioStream:
-    """The agreed stream.
-
-    Attributes:
-        codec: encoding name as we write it ("PCMA").
-        payload_type: number on what we send.
-        clock_rate: Hz.
-        remote_host, remote_port: where to send; "0.0.0.0" or "::" during an old-style hold, when we do not send.
-        direction: as seen by us.
-        dtmf_payload_type: telephone-event on what we send, None when not agreed.
-        ptime_ms: packet time that the peer would like to receive.
-        receive_payload_type, receive_dtmf_payload_type: numbers on what the peer sends; they differ from the others
-            only when an answer chose its own (§6.1).
-    """
-
-    codec: str
-    payload_type: int
-    clock_rate: int
-    remote_host: str
-    remote_port: int
-    direction: Direction
-    dtmf_payload_type: int | None
-    ptime_ms: int
-    receive_payload_type: int
-    receive_dtmf_payload_type: int | None
-    send_parameters: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-    """fmtp parameters that the peer gave; names in lower case."""
-    receive_parameters: Mapping[str, str] = attrs.field(factory=dict, hash=False)
-    """The same, as we gave them."""
-
-
-@attrs.frozen(slots=True)
-class Negotiated:
-    """The answer to send and the stream that it agrees on."""
-
-    answer: SessionDescription
-    stream: AudioStream
-    preconditions: Preconditions | None = None
-    """What must be reserved before the call may go on; None: the offer has no preconditions."""
-
-
-@attrs.define(slots=True)
-class SdpSession:
-    """The o= line of all descriptions that we send in one dialog. Ids are decimal numbers (RFC 8866 §5.2)."""
-
-    username: str
-    session_id: int
-    version: int
-    address: str
-    _last: tuple[tuple[Line, ...], tuple[MediaDescription, ...]] | None = attrs.field(default=None, init=False)
-
-    def describe(self, lines: tuple[Line, ...], media: tuple[MediaDescription, ...]) -> SessionDescription:
-        """Put v= and o= before the other session lines; the version goes up when anything has changed."""
-        content = (lines, media)
-        if self._last is not None and self._last != content:
-            self.version += 1
-        self._last = content
-        origin = f"{self.username} {self.session_id} {self.version} {format_connection(self.address)}"
-        return SessionDescription((("v", "0"), ("o", origin), *lines), media)
-
-    def snapshot(self) -> tuple[object, ...]:
-        """As it is now, for `restore` when a description turns out not to have been sent."""
-        return self.version, self._last
-
-    def restore(self, snapshot: tuple[object, ...]) -> None:
-        """Back to what a snapshot holds."""
-        self.version, self._last = snapshot  # type: ignore[assignment]
 
 
 def _is_hold_address(host: str) -> bool:
@@ -156,8 +84,10 @@ def _peer_direction(description: SessionDescription, media: MediaDescription, ho
     return direction
 
 
-def _is_audio(media: MediaDescription) -> bool:
-    return media.media.lower() == "audio" and media.port != 0 and media.proto.upper() in _PROTOCOLS
+def _is_audio(media: MediaDescription, mode: SrtpMode = SrtpMode.ACCEPT) -> bool:
+    if media.media.lower() != "audio" or media.port == 0:
+        return False
+    return mode.takes_secure if is_secure(media.proto) else mode.takes_plain and media.proto.upper() in _PLAIN
 
 
 def _usable_host(description: SessionDescription, media: MediaDescription, our_address: str) -> str:
@@ -176,19 +106,21 @@ def _peer_ptime_ms(media: MediaDescription, ours_ms: int) -> int:
     return ptime_ms
 
 
-def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: SdpSession) -> Negotiated:
-    """Answer an offer, RFC 3264 §6.
+def negotiate_answer(
+    offer: SessionDescription, local: LocalMedia, *, session: SdpSession, former: StreamCrypto | None = None
+) -> Negotiated:
+    """Answer an offer, RFC 3264 §6.  ``former``: keys in force, which stay unless the peer changes its own.
 
     Raises:
         NoCommonCodecError: there are usable audio lines, but none with a codec of ours.
-        SdpError: there is no usable audio line at all, or the chosen one has no usable address.
+        SdpError: there is no usable audio line at all, or the chosen one has no usable address or key.
     """
     failure: SdpError = SdpError("no usable audio line")
     for position, media in enumerate(offer.media):
-        if not _is_audio(media):
+        if not _is_audio(media, local.srtp.mode):
             continue
         try:
-            answer_media, stream, preconditions = _answer_audio(offer, media, local)
+            answer_media, stream, preconditions = _answer_audio(offer, media, local, former)
         except SdpError as error:
             failure = error if not isinstance(failure, NoCommonCodecError) else failure
             continue
@@ -201,13 +133,14 @@ def negotiate_answer(offer: SessionDescription, local: LocalMedia, *, session: S
 
 
 def _answer_audio(
-    offer: SessionDescription, media: MediaDescription, local: LocalMedia
+    offer: SessionDescription, media: MediaDescription, local: LocalMedia, former: StreamCrypto | None
 ) -> tuple[MediaDescription, AudioStream, Preconditions | None]:
     choice = pick_codec(media, local.codecs, prefers_wideband=local.prefers_wideband)
     payload_type, codec = choice.payload_type, choice.codec
     host = _usable_host(offer, media, local.address)
     dtmf = pick_dtmf(media, codec.clock_rate) if local.dtmf else None
     direction = _peer_direction(offer, media, host).reversed.restricted_to(local.direction)
+    crypto = select_crypto(media, local.srtp, former)
     formats = [str(payload_type)]
     lines = codec_lines(payload_type, codec, choice.fmtp)
     if has_comfort_noise(media, codec):
@@ -217,6 +150,8 @@ def _answer_audio(
     if dtmf is not None:
         formats.append(str(dtmf))
         lines += dtmf_lines(dtmf, codec.clock_rate)
+    if crypto is not None:
+        lines.append(crypto.our_line.to_line())
     lines += [("a", f"ptime:{local.ptime_ms}"), ("a", direction.value)]
     preconditions = Preconditions.from_offer_untrusted(media)
     if preconditions is not None:
@@ -234,6 +169,7 @@ def _answer_audio(
         receive_dtmf_payload_type=dtmf,
         send_parameters=choice.theirs,
         receive_parameters=choice.ours,
+        crypto=crypto,
     )
     return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream, preconditions
 
@@ -245,6 +181,8 @@ def build_offer(
     lines: Sequence[MediaDescription] = (),
     position: int = 0,
     payloads: Mapping[int, RtpMap] = _NO_PAYLOADS,
+    proto: str = "RTP/AVP",
+    crypto: Sequence[CryptoLine] = (),
 ) -> SessionDescription:
     """An offer with one audio line, RFC 3264 §5.
 
@@ -253,6 +191,7 @@ def build_offer(
     Args:
         lines: m= lines of the description in force; all but the one at `position` are offered with port 0.
         payloads: payload types of that line that have had a meaning, whoever gave it.
+        proto, crypto: transport of that line, and keys of ours for it.
 
     Raises:
         LocalProtocolError: there are no codecs, or two of them have the same payload type.
@@ -270,8 +209,8 @@ def build_offer(
             text += dtmf_lines(number, clock_rate)
     if not offered or len(set(numbers)) != len(numbers) or max(numbers) > 127:
         raise LocalProtocolError("codecs cannot be offered")
+    text += [line.to_line() for line in crypto]
     text += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
-    proto = lines[position].proto if lines else "RTP/AVP"
     audio = MediaDescription("audio", local.port, proto, tuple(map(str, numbers)), tuple(text))
     media = tuple(audio if n == position else line.rejected() for n, line in enumerate(lines)) or (audio,)
     return session.describe((("s", "-"), ("c", format_connection(local.address)), ("t", "0 0")), media)
@@ -341,6 +280,7 @@ def _agreed_stream(
         receive_dtmf_payload_type=our_dtmf if dtmf is not None else None,
         send_parameters=choice.theirs,
         receive_parameters=read_parameters_untrusted(codec.fmtp),
+        crypto=answered_crypto(read_crypto_untrusted(ours), theirs),
     )
 
 
@@ -364,6 +304,8 @@ class _Agreement:
     """Of the audio line in use."""
     payloads: Mapping[int, RtpMap]
     preconditions: Preconditions | None
+    proto: str
+    is_adopted: bool
 
 
 class OfferAnswer:
@@ -382,6 +324,10 @@ class OfferAnswer:
         self._lines: tuple[MediaDescription, ...] = ()
         self._position = 0
         self._payloads: dict[int, RtpMap] = {}
+        self._proto = ""
+        """Transport of what was agreed with us; "": nothing yet."""
+        self._is_adopted = False
+        """The lines in force are another's, and so are their keys."""
         self._offer: SessionDescription | None = None
         self._before: _Agreement | None = None
 
@@ -396,12 +342,14 @@ class OfferAnswer:
             raise LocalProtocolError("an offer of ours is open")
         self._before = None
         before = self._snapshot()
-        negotiated = negotiate_answer(offer, local or self.local, session=self.session)
+        former = None if self._is_adopted else self._crypto
+        negotiated = negotiate_answer(offer, local or self.local, session=self.session, former=former)
         self._before = before
         self.local = local or self.local
         self.stream, self.preconditions = negotiated.stream, negotiated.preconditions
         self._lines = negotiated.answer.media
         self._position = next(n for n, line in enumerate(self._lines) if line.port)
+        self._proto, self._is_adopted = self._lines[self._position].proto, False
         self._learn(offer.media[self._position])
         return negotiated
 
@@ -418,8 +366,15 @@ class OfferAnswer:
         if self.state is OfferAnswerState.LOCAL_OFFER:
             raise LocalProtocolError("an offer of ours is open")
         before = self._snapshot()
+        media = local or self.local
         offer = build_offer(
-            local or self.local, self.session, lines=self._lines, position=self._position, payloads=self._payloads
+            media,
+            self.session,
+            lines=self._lines,
+            position=self._position,
+            payloads=self._payloads,
+            proto=self._proto or self._first_proto(media.srtp.mode),
+            crypto=self._own_keys(media.srtp),
         )
         self._before = before
         self.local = local or self.local
@@ -442,6 +397,7 @@ class OfferAnswer:
         self.preconditions = Preconditions.from_offer_untrusted(answer.media[self._position])
         self.stream = stream
         self._lines = offer.media
+        self._proto, self._is_adopted = self._lines[self._position].proto, False
         self._learn(answer.media[self._position])
         return stream
 
@@ -468,6 +424,7 @@ class OfferAnswer:
     def adopt(self, description: SessionDescription) -> None:
         """Another's description is offered or answered in this dialog as ours: its lines hold from now on."""
         self._before = self._snapshot()
+        self._is_adopted = True
         if description.media:
             self._lines = description.media
             self._position = next((n for n, line in enumerate(self._lines) if _is_audio(line)), 0)
@@ -477,7 +434,24 @@ class OfferAnswer:
         """The peer refused it: the lines are those from before, but the version has been used."""
         before, self._before = self._before, None
         if before is not None:
-            self._lines, self._position = before.lines, before.position
+            self._lines, self._position, self._is_adopted = before.lines, before.position, before.is_adopted
+
+    def _first_proto(self, mode: SrtpMode) -> str:
+        """Nothing was agreed with us yet; the lines may be another's all the same."""
+        if self._lines and _is_audio(line := attrs.evolve(self._lines[self._position], port=1), mode):
+            return line.proto
+        return "RTP/SAVP" if mode is SrtpMode.REQUIRE else "RTP/AVP"
+
+    def _own_keys(self, support: SrtpSupport) -> tuple[CryptoLine, ...]:
+        """For an offer: those in force, so that nothing is re-keyed; new ones where there are none of ours."""
+        if self._crypto is not None:
+            return new_lines(support) if self._is_adopted else (self._crypto.our_line,)
+        is_first = self.stream is None and support.mode in (SrtpMode.OFFER, SrtpMode.REQUIRE)
+        return new_lines(support) if is_first or is_secure(self._proto or self._first_proto(support.mode)) else ()
+
+    @property
+    def _crypto(self) -> StreamCrypto | None:
+        return None if self.stream is None else self.stream.crypto
 
     @property
     def _session_lines(self) -> tuple[Line, ...]:
@@ -496,6 +470,8 @@ class OfferAnswer:
             self._position,
             dict(self._payloads),
             self.preconditions,
+            self._proto,
+            self._is_adopted,
         )
 
     def _restore(self) -> None:
@@ -503,4 +479,5 @@ class OfferAnswer:
         if before is not None:
             self.local, self.stream, self.preconditions = before.local, before.stream, before.preconditions
             self.session.restore(before.session)
+            self._proto, self._is_adopted = before.proto, before.is_adopted
             self._lines, self._position, self._payloads = before.lines, before.position, dict(before.payloads)

@@ -17,6 +17,7 @@ import attrs
 
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.grammar import TOKEN
+from ims_as.sip.key_mask import mask_line
 from ims_as.sip.text_cache import TextCache
 
 __all__ = [
@@ -85,6 +86,11 @@ class Direction(StrEnum):
     def restricted_to(self, other: Direction) -> Direction:
         """What both allow."""
         return Direction.of(sends=self.sends and other.sends, receives=self.receives and other.receives)
+
+
+def _shown(lines: tuple[Line, ...]) -> str:
+    """For ``repr``, which ends up in logs: without keys."""
+    return repr(tuple(map(mask_line, lines)))
 
 
 _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
@@ -168,7 +174,7 @@ class MediaDescription:
     port: int
     proto: str
     formats: tuple[str, ...]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Line, ...] = attrs.field(default=(), repr=_shown)
     port_count: int | None = None
 
     @property
@@ -248,7 +254,7 @@ class MediaDescription:
 class SessionDescription:
     """A whole description: session lines in order (v, o, s, c, t, a …), then media descriptions."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[Line, ...] = attrs.field(repr=_shown)
     media: tuple[MediaDescription, ...] = ()
 
     @property
