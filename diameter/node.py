@@ -1,9 +1,9 @@
 """DiameterNode: a host's peers in one nursery, `request()` → answer (trio).
 
-A request costs a table row and an event, no task. It goes to the best open peer at once; when that peer is lost or
-suspect, the row moves to another one with the T bit and the same end-to-end id, and if none is open it waits for one
-until its deadline. Peers are connected to for ever (Tc: 0.2 s, doubling to 30 s); with `listen` the node also takes
-connections, each becoming a peer of its own after its CER. Requests of peers run `on_request` in a task each, bounded.
+A request costs a table row and no task. It goes to the best open peer at once; when that peer is lost or suspect, the
+row moves to another one with the T bit and the same end-to-end id, and if none is open it waits for one until its
+deadline. Peers are connected to for ever (Tc: 0.2 s, doubling to 30 s); with `listen` the node also takes connections,
+each becoming a peer of its own after its CER. Requests of peers run `on_request` in a task each, bounded.
 
 The parts: `outbound` (requests of ours), `inbound` (requests of peers), `acceptor` (connections that peers open),
 `peer_link` (one peer).
@@ -182,6 +182,7 @@ class DiameterNode:
                 for link in self.links:
                     nursery.start_soon(self._keep_connected, link)
                 nursery.start_soon(self._run_timers)
+                nursery.start_soon(self._outbound.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:

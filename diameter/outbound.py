@@ -1,7 +1,8 @@
 """Requests of ours: sent to the best peer, moved when that one is lost, matched with their answers (trio).
 
-A request costs a table row and an event, no task. An answer that says "not here" does not end it: another peer is
-asked, the remembered host is left out, a redirect is followed. Each peer is asked once only, so that this ends.
+A request costs a table row and a place in the queue of deadlines, no task. An answer that says "not here" does not end
+it: another peer is asked, the remembered host is left out, a redirect is followed. Each peer is asked once only, so
+that this ends.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from diameter.redirect_targets import RedirectTargets
 from diameter.routing import Route
 from diameter.selection import RouteSelection
 from diameter.transport import Connection
+from diameter.waiting import Deadlines, Parked
 
 __all__ = ["OutboundRequests", "WireTap"]
 
 WireTap = Callable[[str, str, Message], None]
 """(direction "in" or "out", peer name, message)."""
 
-_Row = PendingRequest[trio.Event]
+_Row = PendingRequest[Parked]
 
 # answers after which another peer is asked: the request was not carried out (RFC 6733 §7.1.3, §7.1.4)
 _ELSEWHERE = frozenset(
@@ -86,9 +88,8 @@ class OutboundRequests:
         self._next_end_to_end = next_end_to_end
         self._on_wire = on_wire
         self._offer = (SUPPORTED_FEATURES,) if overload_control else ()
-        self._pending: PendingTable[trio.Event] = PendingTable(
-            first_hop_by_hop=first_hop_by_hop, max_requests=max_pending
-        )
+        self._pending: PendingTable[Parked] = PendingTable(first_hop_by_hop=first_hop_by_hop, max_requests=max_pending)
+        self._deadlines = Deadlines()
         self._backoff = BusyBackoff()
         self._hosts = HostMemory()
         self._redirects = RedirectCache()
@@ -98,6 +99,10 @@ class OutboundRequests:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    async def run(self) -> None:
+        """Keeps the deadlines of requests, until cancelled; without it each request looks after its own."""
+        await self._deadlines.run()
 
     async def request(self, message: Message, *, deadline_s: float, user: str | None) -> Message:
         """As `DiameterNode.request`."""
@@ -128,8 +133,7 @@ class OutboundRequests:
             Avps((*avps, *self._offer)),
             end_to_end=self._next_end_to_end(),
         )
-        answered = trio.Event()
-        row = self._pending.add(identified, answered, deadline=now + deadline_s)
+        row = self._pending.add(identified, Parked(), deadline=now + deadline_s)
         row.user, row.host, row.is_host_ours = user, host, is_host_ours
         try:
             if not hosts or not self._take_detour(row, list(hosts), None):
@@ -137,8 +141,8 @@ class OutboundRequests:
                     self._redirects.forget(hosts)
                     raise NoPeerError(f"no open peer for application {message.application_id}")
                 self._send(row, route)
-            with trio.move_on_at(row.deadline):
-                await answered.wait()
+            while row.answer is None and trio.current_time() < row.deadline:
+                await self._deadlines.wait(row.waiter, row.deadline)
         finally:
             self._pending.discard(row)
         if row.answer is None:
@@ -183,7 +187,7 @@ class OutboundRequests:
             self._backoff.note_served(link.origin_host, now=trio.current_time())
             if row.host is not None:
                 self._backoff.note_served(row.host, now=trio.current_time())
-        row.waiter.set()
+        row.waiter.wake()
         if self._is_held and not connection.queued_bytes:
             self._is_held = False
             self.peer_opened()
@@ -217,7 +221,7 @@ class OutboundRequests:
                 # nobody that the agent has named is there: its answer is the last word
                 self._pending.discard(row)
                 row.answer = detour.answer
-                row.waiter.set()
+                row.waiter.wake()
             else:
                 self._resend(row)
 

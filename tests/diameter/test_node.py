@@ -107,6 +107,35 @@ def test_silent_server_costs_the_deadline_and_nothing_stays() -> None:
     run_trio(scenario)
 
 
+def test_request_ends_by_its_deadline_also_when_the_node_does_not_run_any_more() -> None:
+    async def never(request: Message, peer: str) -> Message | None:
+        return None
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        server = build_server(on_request=never)
+        await nursery.start(server.run)
+        client = build_client(server.addresses[0])
+        late = 0.0
+
+        async def ask() -> None:
+            nonlocal late
+            start = trio.current_time()
+            with pytest.raises(RequestTimeoutError):
+                await client.request(build_request(client), deadline_s=0.15)
+            late = trio.current_time() - start - 0.15
+
+        async with trio.open_nursery() as callers, trio.open_nursery() as inner:
+            await inner.start(client.run)
+            await client.wait_open()
+            callers.start_soon(ask)
+            await until(lambda: client.n_pending == 1)
+            inner.cancel_scope.cancel()
+        assert 0.0 <= late < 1.0
+        assert client.n_pending == 0
+
+    run_trio(scenario)
+
+
 def test_late_answer_is_dropped() -> None:
     async def slow(request: Message, peer: str) -> Message | None:
         await trio.sleep(0.05)
