@@ -16,7 +16,8 @@ from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
 from media.losses import LossPattern
 from media.noise import COMFORT_NOISE, ComfortNoise
-from media.order import GapBuffer, Verdict, gap_wait_ticks
+from media.order import GapBuffer, Released, Verdict
+from media.patience import Patience
 from media.playout import PlayoutQueue
 from media.resample import LINE_RATE_HZ, WIDE_LINE_RATE_HZ
 from media.rtp import HeaderColumns, RtpPacket, RtpParseError, parse_rtp_untrusted
@@ -73,6 +74,8 @@ class Receiver:
     _carry: bytearray = attrs.Factory(bytearray)
     _missing: int = 0
     """Packets given up since the last one with audio."""
+    _patience: Patience = attrs.Factory(Patience)
+    _fill_postponed: int = -1
 
     def configure(self, config: StreamConfig) -> None:
         """Takes a new stream configuration; the sequence goes on.
@@ -135,7 +138,7 @@ class Receiver:
         if packet.ssrc != int(table.ssrc_in[row]) or table.last_rtp[row] < 0:
             self._new_source(packet)
         table.last_rtp[row] = tick
-        if self.coded is not None and not is_event:
+        if not is_event and not is_comfort_noise:
             self._measure(packet.timestamp, tick)
         digits: list[Digit] = []
         if is_event:
@@ -155,8 +158,7 @@ class Receiver:
         """Gives up gaps and ends digits whose time is over."""
         items: list[UplinkItem] = []
         if self._gap is not None:
-            for released in self._gap.handle_timer(tick=tick, wait_ticks=self._wait()):
-                items += self._release(released.missing, released.item)
+            items = self._release_all(self._gap.handle_timer(tick=tick, wait_ticks=self._wait(tick)))
             self.table.next_sequence[self.row] = self._gap.expected
         digits = self.dtmf.handle_timer(now_ms=tick * TICK_MS)
         self._settle()
@@ -165,6 +167,22 @@ class Receiver:
     @property
     def needs_timer(self) -> bool:
         return self._gap is not None or self.dtmf.next_deadline() is not None
+
+    def may_fill(self, tick: int) -> bool:
+        """Whether a frame is to be made up because none was released for so long; if not, it is asked again later.
+
+        While a gap is waited for, packets do come. Where they come unevenly, a pause shows itself later.
+        """
+        fill_at = self.table.fill_at
+        if self._gap is not None and (deadline := self._gap.next_deadline()) is not None:
+            fill_at[self.row] = max(deadline, tick) + 1
+            return False
+        if self.filled or int(fill_at[self.row]) == self._fill_postponed:
+            return True
+        patience = self._patience.beyond_usual_ticks(float(self.table.jitter[self.row]), tick)
+        self._fill_postponed = int(fill_at[self.row]) + patience
+        fill_at[self.row] = self._fill_postponed
+        return self._fill_postponed <= tick
 
     def fill(self) -> None:
         """Notes that the engine got a frame that nobody sent."""
@@ -193,6 +211,7 @@ class Receiver:
         table.jitter[row] = 0
         table.transit[row] = np.nan
         self._gap = None
+        self._patience.restart()
         self._missing = 0
         self.noise = None
         self._carry.clear()
@@ -217,20 +236,28 @@ class Receiver:
                 table.next_sequence[row] = (expected + 1) & 0xFFFF
                 return self._release(0, item)
             self._gap = GapBuffer(expected)
-        verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=self._wait())
+        verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=self._wait(tick))
         match verdict:
-            case Verdict.LATE:
+            case Verdict.LATE if self._patience.came_after_all(packet.sequence, tick):
                 self.counters.late += 1
+            case Verdict.LATE:
+                self.counters.duplicate += 1
             case Verdict.DUPLICATE:
                 self.counters.duplicate += 1
             case Verdict.RESYNC:
                 self.counters.resync += 1
             case Verdict.ACCEPTED if packet.sequence == expected:
                 self.counters.reordered += 1
+        items = self._release_all(released)
+        table.next_sequence[row] = self._gap.expected
+        return items
+
+    def _release_all(self, released: list[Released[RtpPacket | None]]) -> list[UplinkItem]:
         items: list[UplinkItem] = []
         for one in released:
+            if one.missing:
+                self._patience.given_up(one.sequence - one.missing, one.missing, one.opened)
             items += self._release(one.missing, one.item)
-        table.next_sequence[row] = self._gap.expected
         return items
 
     def _release(self, missing: int, packet: RtpPacket | None) -> list[UplinkItem]:
@@ -278,8 +305,8 @@ class Receiver:
             and self.noise is None
         )
 
-    def _wait(self) -> int:
-        return gap_wait_ticks(float(self.table.jitter[self.row]), TICK_MS)
+    def _wait(self, tick: int) -> int:
+        return self._patience.wait_ticks(float(self.table.jitter[self.row]), tick)
 
 
 @attrs.define(eq=False)

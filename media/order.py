@@ -45,6 +45,9 @@ class Released(Generic[T]):
 
     missing: int
     item: T
+    sequence: int = attrs.field(default=0, eq=False)
+    opened: int = attrs.field(default=0, eq=False)
+    """The tick since which the missing ones were waited for."""
 
 
 def gap_wait_ticks(jitter_ms: float, tick_ms: float) -> int:
@@ -61,8 +64,10 @@ class GapBuffer(Generic[T]):
     """
 
     expected: int
-    _held: dict[int, T] = attrs.Factory(dict)
+    _held: dict[int, tuple[int, T]] = attrs.Factory(dict)
+    """By sequence number: tick of arrival, item."""
     _give_up_at: int | None = None
+    _opened: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -94,39 +99,44 @@ class GapBuffer(Generic[T]):
             return Verdict.LATE, []
         if sequence in self._held:
             return Verdict.DUPLICATE, []
-        self._held[sequence] = item
+        self._held[sequence] = tick, item
         if distance and self._give_up_at is None:
+            self._opened = tick
             self._give_up_at = tick + wait_ticks
-        released = self._release_ready(0, tick, wait_ticks)
+        released = self._release_ready(0, wait_ticks)
         if len(self._held) >= MAX_HELD:
-            released += self._skip_gap(tick, wait_ticks)
+            released += self._skip_gap(wait_ticks)
         return Verdict.ACCEPTED, released
 
     def handle_timer(self, *, tick: int, wait_ticks: int) -> list[Released[T]]:
         """Gives the gap up if its wait is over."""
         if self._give_up_at is None or tick < self._give_up_at:
             return []
-        return self._skip_gap(tick, wait_ticks)
+        return self._skip_gap(wait_ticks)
 
-    def _skip_gap(self, tick: int, wait_ticks: int) -> list[Released[T]]:
+    def _skip_gap(self, wait_ticks: int) -> list[Released[T]]:
         missing = min(sequence_distance(self.expected, s) for s in self._held)
         self.expected = (self.expected + missing) & 0xFFFF
-        return self._release_ready(missing, tick, wait_ticks)
+        return self._release_ready(missing, wait_ticks)
 
-    def _release_ready(self, missing: int, tick: int, wait_ticks: int) -> list[Released[T]]:
+    def _release_ready(self, missing: int, wait_ticks: int) -> list[Released[T]]:
         released: list[Released[T]] = []
         while self.expected in self._held:
-            released.append(Released(missing, self._held.pop(self.expected)))
+            _, item = self._held.pop(self.expected)
+            released.append(Released(missing, item, self.expected, self._opened))
             self.expected = (self.expected + 1) & 0xFFFF
             missing = 0
-        if released:
-            self._give_up_at = tick + wait_ticks if self._held else None
+        if released and self._held:  # the next gap has been waited for since the first packet beyond it came
+            self._opened = min(arrived for arrived, _ in self._held.values())
+            self._give_up_at = self._opened + wait_ticks
+        elif released:
+            self._give_up_at = None
         return released
 
     def _release_all(self) -> list[Released[T]]:
         released: list[Released[T]] = []
         for sequence in sorted(self._held, key=lambda s: sequence_distance(self.expected, s)):
-            released.append(Released(0, self._held[sequence]))
+            released.append(Released(0, self._held[sequence][1]))
         self._held.clear()
         self._give_up_at = None
         return released

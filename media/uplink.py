@@ -33,6 +33,8 @@ FILL_AFTER_TICKS: Final = 15
 caller, whose phone sends nothing in pauses, has stopped speaking."""
 PAUSE_TICKS: Final = FRAME_TICKS + 3
 """The same where the phone has announced its pause (DTX): only jitter is waited for."""
+MAX_PACKET_FRAMES: Final = 10
+"""A packet of up to 200 ms (RFC 3551 §4.2) keeps the engine busy for as long."""
 CATCH_UP_PACKETS: Final = 4096
 """So many packets are passed on late after a stall, some 15 ms of work, divided by the legs; older ones are thrown
 away.  Catching up must not be the next stall."""
@@ -183,6 +185,8 @@ class Uplink:
         silent = np.flatnonzero(table.fill_at[: table.high] <= tick)
         for row in silent.tolist():
             leg = self._user.leg_of(row)
+            if not leg.receiver.may_fill(tick):
+                continue
             leg.receiver.fill()
             table.fill_at[row] = max(int(table.fill_at[row]), tick - FRAME_TICKS) + FRAME_TICKS
             self._deliver_items(leg, [None], tick)
@@ -197,7 +201,8 @@ class Uplink:
             if self._table.fill_at[leg.row] != NEVER or leg.receiver.config.receive:
                 coded = leg.receiver.coded
                 is_pause = coded is not None and coded.is_pausing
-                self._table.fill_at[leg.row] = tick + (PAUSE_TICKS if is_pause else FILL_AFTER_TICKS)
+                long_packet = FRAME_TICKS * (min(len(items), MAX_PACKET_FRAMES) - 1)
+                self._table.fill_at[leg.row] = tick + long_packet + (PAUSE_TICKS if is_pause else FILL_AFTER_TICKS)
             self._deliver_items(leg, items, tick)
         for digit in digits:
             self._user.digit_received(leg, digit)

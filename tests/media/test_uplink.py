@@ -225,3 +225,55 @@ def test_whatever_order_audio_is_in_order(order: list[int], lost: set[int], pace
     heard = [level[float(frame[80])] for _, frame in stage.up if np.ptp(frame[80:]) == 0 and frame[80]]
     assert heard == sorted(set(heard))
     assert not set(heard) & lost
+
+
+def test_packets_of_100_ms_are_no_pauses() -> None:
+    stage = Stage()
+    for i in range(10):
+        datagram = build_rtp(
+            payload_type=0, marker=False, sequence=i, timestamp=800 * i, ssrc=9, payload=ulaw(sine(500, 800))
+        )
+        stage.receive(datagram)
+        stage.advance(20)
+    assert len(stage.up) == 50
+    assert stage.leg.counters.filled_frames == 0
+
+
+def test_while_a_missing_packet_is_waited_for_nothing_is_made_up() -> None:
+    stage = Stage()
+    for i in range(10):
+        stage.receive(packet(i))
+        stage.advance(4)
+    stage.table.jitter[0] = 30  # which makes the wait 80 ms
+    stage.advance(8)
+    stage.receive(packet(11))
+    stage.advance(14)  # 110 ms since the last frame
+    assert stage.leg.counters.filled_frames == 0
+    stage.receive(packet(10))
+    assert len(stage.up) == 12
+    assert stage.leg.counters.lost == 0
+
+
+def test_where_packets_come_unevenly_a_pause_shows_later() -> None:
+    stage = Stage()
+    for i in range(10):
+        stage.receive(packet(i))
+        stage.advance(4)
+    stage.table.jitter[0] = 30
+    stage.advance(FILL_AFTER_TICKS - 4)
+    assert stage.leg.counters.filled_frames == 0
+    stage.advance(12)
+    assert stage.leg.counters.filled_frames == 1
+    stage.advance(4 * 5)
+    assert stage.leg.counters.filled_frames == 6  # in real time from then on
+
+
+def test_late_packets_make_the_wait_long_enough_and_duplicates_do_not() -> None:
+    stage = Stage()
+    order = [0, 1, 3, 4, 5, 6, 2, 7, 8, 10, 11, 12, 13, 9, 14, 14, 14]
+    for number in order:
+        stage.receive(packet(number))
+        stage.advance(2)
+    counters = stage.leg.counters
+    assert (counters.late, counters.lost, counters.duplicate) == (1, 1, 2)
+    assert len(stage.up) == 15
