@@ -66,6 +66,13 @@ class Control:
             self.read()
         return self._replies.pop(self._next)
 
+    def take_replies(self) -> list[tuple[int, dict[str, Any]]]:
+        """Waits for replies to commands that were sent without waiting; number and reply of each."""
+        self.read()
+        self.events.clear()
+        taken, self._replies = list(self._replies.items()), {}
+        return taken
+
     def read(self) -> None:
         for message in self._reader.receive_bytes(self._sock.recv(65536)):
             if "re" in message:
