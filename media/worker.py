@@ -37,6 +37,9 @@ MAX_UNSENT_BYTES: Final = 8 << 20
 """A signalling process that reads nothing for so long is dead, whatever its socket says."""
 LOAD_TICKS: Final = 200
 COLLECT_TICKS: Final = 400
+FULL_COLLECT_TICKS: Final = 12_000
+"""A minute.  The whole heap is walked in some 10 µs a leg, for what an older generation might hold for ever on a worker
+that is never idle."""
 TICK_S: Final = TICK_MS / 1000
 
 
@@ -124,8 +127,9 @@ class Worker:
         if tick % LOAD_TICKS < 1 + late:
             self._report_load()
         if tick % COLLECT_TICKS < 1 + late:
-            # cycles are rare; the young generation is small, the whole heap is only walked when nobody is heard
-            gc.collect(0 if self._director.legs else 2)
+            # cycles are rare, and the young generation is small
+            is_full = tick % FULL_COLLECT_TICKS < 1 + late or not self._director.legs
+            gc.collect(2 if is_full else 0)
 
     def _report_load(self) -> None:
         self._load = min(1.0, self._busy_s / (LOAD_TICKS * TICK_S))
