@@ -3,9 +3,9 @@
     python -m bench.media_soak row 1000000 [--at-once 50]     short calls, as fast as the worker takes them
     python -m bench.media_soak hold 300 --minutes 60          calls that stay, bridged to an echo engine in real time
 
-A short call has a port, an engine with a WebSocket handshake, two packets of audio, and is released.  Prints a JSON line
-for each twentieth of the run with the worker's memory (proportional set size) and descriptors, and at the end by how much
-they grew after the first of them.
+A short call has a port, an engine with a WebSocket handshake, two packets of audio, and is released.  Prints a JSON
+line for each twentieth of the run with the worker's memory (proportional set size) and descriptors, and at the end by
+how much they grew after the first of them.
 """
 
 from __future__ import annotations
