@@ -47,20 +47,20 @@ def test_audio_goes_both_ways(worker: WorkerProcess, caller: Caller) -> None:
         assert start["rate"] == 16000
         assert start["encoding"] == "pcm_s16le"
         heard = bytearray()
-        for i in range(40):
-            caller.send(ulaw(sine(1000, 160, start=160 * i)))
+        for i in range(50):  # speech only once the echo is heard: it would begin a turn of the caller's
+            caller.send(ulaw(sine(1000, 160, start=160 * i) * (i >= 10)))
             heard += caller.receive().payload
-        engine.wait_audio(40)
-        uplink = np.frombuffer(b"".join(engine.audio[5:35]), "<i2")
+        engine.wait_audio(50)
+        uplink = np.frombuffer(b"".join(engine.audio[15:45]), "<i2")
         assert {len(frame) for frame in engine.audio} == {640}
         assert peak_hz(uplink, 16000) == pytest.approx(1000, abs=10)
         assert np.abs(uplink).max() == pytest.approx(8000, rel=0.1)
-        loud = from_ulaw(bytes(heard[20 * 160 :]))
+        loud = from_ulaw(bytes(heard[30 * 160 :]))
         assert peak_hz(loud, 8000) == pytest.approx(1000, abs=20)
         assert worker.wait_event("first_rtp", "echo")["source"] == f"{CALLER}:{caller.port}"
         assert worker.wait_event("first_audio", "echo")["ttfb_ms"] >= 0
         stats = worker.command("release", leg="echo", reason="done")["stats"]
-        assert stats["packets_in"] == 40
+        assert stats["packets_in"] == 50
         assert stats["lost"] == stats["late"] == stats["concealed_ms"] == 0
         assert engine.wait_text("stop")["reason"] == "done"
     finally:
