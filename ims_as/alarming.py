@@ -13,6 +13,7 @@ from ims_as.oss.alarms import Alarm, AlarmChange, AlarmList
 from ims_as.oss.hss_watch import HssWatch
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
+from ims_as.oss.quality_watch import QualityWatch
 
 __all__ = ["Alarming"]
 
@@ -50,6 +51,12 @@ class Alarming:
             case AlarmChange.ACKNOWLEDGED:
                 fields["by"] = alarm.acknowledged_by
         self._log.event(_ENTRIES[change], **fields)
+
+    async def watch_quality(self, watch: QualityWatch) -> None:
+        """Looks at how many calls have audio one way only, until cancelled."""
+        while True:
+            watch.observe(now=trio.current_time(), wall=time.time())
+            await trio.sleep(TICK_S)
 
     async def watch_hss(self, node: DiameterNode, sh: ShClient, realm: str, hold_s: float) -> None:
         """Looks at the Diameter peers and at what becomes of Sh requests, until cancelled."""

@@ -57,6 +57,7 @@ from ims_as.isc.registration import RegistrationTable, describe
 from ims_as.media_client import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
+from ims_as.oss.quality_watch import QualityWatch
 from ims_as.oss.trace import TraceStore
 from ims_as.reloading import ConfigSource, Reloader
 from ims_as.settings import apply_settings
@@ -227,6 +228,7 @@ class Application:
             own_hosts=frozenset(hosts),
             couplings=couplings,
         )
+        context.quality = QualityWatch(self.alarming.alarms, object_=config.media.address)
         if config.sip.reg_event:
             context.reg_events = RegEvents(
                 user_agent,
@@ -303,6 +305,7 @@ class Application:
                 parts.start_soon(
                     self.alarming.watch_hss, self.node, self.sh, diameter.destination_realm, diameter.alarm_after_s
                 )
+            parts.start_soon(self.alarming.watch_quality, self.context.quality)
             await parts.start(keep_probing, self.context.engines, self._engine_urls)
             token = self.config.api.token
             api = build_api(self, self.log, token=token.value if token is not None else None)

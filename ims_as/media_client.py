@@ -238,6 +238,10 @@ class MediaLeg:
         """As modify, without waiting: for a change that the worker cannot refuse."""
         self.link.post("modify", self.name, stream=to_wire(stream))
 
+    def talking(self) -> None:
+        """The call is answered and acknowledged: audio that does not come from now on is a fault."""
+        self.link.post("talking", self.name)
+
     def tell_engine(self, event: Mapping[str, Any]) -> None:
         self.link.post("engine", self.name, event=dict(event))
 

@@ -19,6 +19,7 @@ reserve    ``stream``.  As open without an engine.
 attach     ``engine``: EngineTarget.  Connects an(other) engine to an open leg; reply ``engine_ms``; errors as open.
            What the leg hears meanwhile (filler) goes on until the engine's first audio.
 modify     ``stream``: StreamConfig with the new remote address, codec or direction; takes effect at once.
+talking    The call is answered and acknowledged: from now on audio is expected both ways, see ``one_way``.
 engine     ``event``: object.  Hands one text event to the leg's engine (``transfer``, ``tool_result``, ``hold`` …).
 detach     ``reason``.  Sends ``stop`` to the engine and closes its connection.
 play       ``clip``: path of a WAV file, or ``builtin:ringback``, ``:filler``, ``:congestion``; ``loop``: bool.  Plays
@@ -39,8 +40,9 @@ transcript, tool_call, dtmf), ``engine_lost`` (``cause``: ``closed``/``error``/`
 (``at``, ``source``), ``first_audio`` (``at``, ``ttfb_ms``: end of speech, or connect, to first engine audio sent),
 ``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``), ``played`` (clip ended), ``drained`` (playout
 queue empty after a ``hangup`` from the engine: ``reason``; it comes though the engine closed behind its ``hangup``,
-and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``), ``load`` (once a
-second), ``error`` (``detail``: a command without ``id``).
+and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``), ``one_way``
+(``direction``: ``receive`` or ``send``, ``reason``, ``over``: it has ended, ``at``), ``load`` (once a second),
+``error`` (``detail``: a command without ``id``).
 
 ``played_ms`` counts what the party heard of the engine's audio since the engine was connected or last cleared.  What a
 lost engine had queued is dropped for filler.

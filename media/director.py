@@ -19,6 +19,7 @@ from media.engines.session import EngineFailure
 from media.figures import figures_of
 from media.io import NoPortError, PortPool, UrgentPoll
 from media.leg import Leg, LegCounters, Receiver
+from media.one_way import OneWayWatch
 from media.party import Party
 from media.plane import MediaPlane
 from media.table import NEVER, TICK_MS, TableFullError
@@ -45,6 +46,7 @@ class Director:
         self._calls: dict[str, Call] = {}
         self._clips = ClipPlayer(plane.table, self._event)
         self._engines = Engines(plane, urgent, self._clips, self._event)
+        self._one_way = OneWayWatch(plane.table, plane.leg_of, self._event)
         plane.observer = self
 
     # ---- commands
@@ -99,10 +101,15 @@ class Director:
         call.party.configure(config)
         if call.leg.line_rate_hz != rate_hz:
             self._clips.line_changed(call.leg)
+        self._one_way.configured(call.leg, config, self._plane.tick)
         # silence is counted anew: nobody sent while the stream was held
         self._table.opened[call.leg.row] = self._plane.tick
         if config.receive and self._table.fill_at[call.leg.row] == NEVER and self._table.last_rtp[call.leg.row] >= 0:
             self._table.fill_at[call.leg.row] = self._plane.tick + FILL_AFTER_TICKS
+
+    def talking(self, name: str) -> None:
+        """The call is answered: from now on audio is expected both ways."""
+        self._one_way.talking(self._call(name).leg, self._plane.tick)
 
     def engine_message(self, name: str, event: dict[str, Any]) -> None:
         session = self._call(name).session
@@ -158,6 +165,7 @@ class Director:
         peers = self._table.peer[: self._table.high]
         peers[peers == row] = -1
         self._clips.forget(call.leg)
+        self._one_way.forget(call.leg)
         self._plane.remove_leg(call.leg, call.party.sock)
         call.leg.receiver.close()
         call.party.close()
@@ -186,6 +194,7 @@ class Director:
         for call in list(self._calls.values()):
             if call.session is not None:
                 call.session.handle_timer(now)
+        self._one_way.handle_timers(tick)
         silent = tick - table.last_rtp[:high].clip(table.opened[:high])
         for row in (silent >= table.rtp_timeout[:high]).nonzero()[0].tolist():
             table.rtp_timeout[row] = NEVER
@@ -227,6 +236,7 @@ class Director:
         self._clips.ended(leg)
 
     def first_packet(self, leg: Leg, source: str) -> None:
+        self._one_way.first_packet(leg, self._plane.tick)
         self._event("first_rtp", leg, at=time.time(), source=source)
 
     # ---- inside

@@ -120,6 +120,7 @@ class LegTable:
         self.underruns = column("i8")
         self.trimmed = column("i8")
         # figures
+        self.expect_at = column("i8")  # tick at which it is looked whether the party is heard; NEVER
         self.levels_in = column("u4", 32)  # frames counted per 3 dB of power, see levels.LevelMeter
         self.levels_out = column("u4", 32)
         self.clipped_in = column("u4")  # of these, frames with samples cut off
@@ -166,5 +167,5 @@ class LegTable:
         self.bank[row] = self.peer[row] = -1
         self.last_rtp[row] = -1
         self.arrived[row] = self.spoke[row] = -NEVER
-        for column in (self.due, self.mark_at, self.fill_at, self.rtp_timeout):
+        for column in (self.due, self.mark_at, self.fill_at, self.rtp_timeout, self.expect_at):
             column[row] = NEVER

@@ -79,6 +79,7 @@ class Worker:
             "reserve": self._reserve,
             "attach": self._attach,
             "modify": self._modify,
+            "talking": self._talking,
             "engine": self._engine,
             "detach": self._detach,
             "play": self._play,
@@ -246,6 +247,10 @@ class Worker:
 
     def _modify(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:
         self._director.modify(_text(message, "leg"), from_wire(StreamConfig, message.get("stream")))
+        return {}
+
+    def _talking(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:
+        self._director.talking(_text(message, "leg"))
         return {}
 
     def _engine(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from ims_as.call.call_quality import note_media
 from ims_as.call.call_setup import CallSetup
 from ims_as.call.caller_offers import CallerOffers
 from ims_as.call.caller_requests import CallerDigits, CallerRequests
@@ -98,6 +99,8 @@ class AgentCall:
         )
         self.offers = CallerOffers(self)
         self.digits = CallerDigits(self)
+        self.is_watched = False
+        """Audio is expected both ways."""
         self.dropped_events = 0
         self._former: list[InviteSession] = []
         self._party_request: Request | None = None
@@ -419,7 +422,7 @@ class AgentCall:
         leg, self.leg = self.leg, None
         if leg is not None:
             stats = await leg.release(reason)
-            self.record.media = stats
+            note_media(self, stats)
             self.trace("media", "ims-as", "media", f"released: {reason}")
 
     def _refuse(self, transaction: ServerTransaction, status: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ims_as.call.call_quality import start_watching
 from ims_as.call.give_back import unable
 from ims_as.call.media_description import stream_config
 from ims_as.errors import Result, Termination
@@ -61,6 +62,8 @@ class CallerOffers:
             case Pracked(body=body) if body:
                 await self.receive_answer(body)
             case Acked():
+                if self._call.record.answered_at is not None:
+                    start_watching(self._call)
                 await self.receive_answer(event.body)
             case ReinviteAnswered():
                 await self._receive_refresh(event.body)

@@ -26,8 +26,10 @@ from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
 from ims_as.media_client import MediaPool
+from ims_as.oss.alarms import AlarmList
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
+from ims_as.oss.quality_watch import QualityWatch
 from ims_as.oss.trace import TraceStore
 from ims_as.sip.codec_choice import CodecOffer
 from ims_as.sip.coupling import CouplingTable
@@ -76,6 +78,8 @@ class CallContext:
     user_limits: UserLimits = attrs.Factory(UserLimits)
     reg_events: RegEvents | None = None
     """None: registrations are known by REGISTER alone."""
+    quality: QualityWatch = attrs.Factory(lambda: QualityWatch(AlarmList()))
+    """Whether one-way audio is an alarm."""
     tasks: trio.Nursery | None = None
     calls: set[Any] = attrs.Factory(set)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ims_as.call.call_quality import note_one_way
 from ims_as.call.give_back import refuse
 from ims_as.call.record import CallState
 from ims_as.call.target_policy import queue_of
@@ -49,6 +50,8 @@ class MediaEvents:
             case "dtmf":
                 call.trace("media", "caller", "media", f"DTMF {event.get('digit')}", at=at)
                 call.digits.receive_rtp(event)
+            case "one_way" if not call.is_joined:
+                note_one_way(call, event)
             case "rtp_timeout" if not call.offers.on_hold and not call.is_joined:
                 call.context.metrics.rtp_timeouts.inc()
                 call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)

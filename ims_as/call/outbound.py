@@ -16,6 +16,7 @@ import attrs
 
 from ims_as.call.agent_call import API_HANGUP, AgentCall
 from ims_as.call.bypass import BYPASS_HEADER
+from ims_as.call.call_quality import start_watching
 from ims_as.call.call_setup import note_profile
 from ims_as.call.context import CallContext, new_call_id
 from ims_as.call.dtmf_info import INFO_PACKAGES
@@ -233,6 +234,7 @@ class OutboundCall(AgentCall):
         if record.state is not CallState.FILLING:
             record.state = CallState.TALKING
         limit_duration(self)
+        start_watching(self)
         self._tell("answered")
 
     def _tell(self, state: str) -> None:

@@ -76,6 +76,9 @@ class CallRecord:
     legs: dict[str, str] = attrs.Factory(dict)
     """``first`` and ``second`` of a call that connects two people: how far each is."""
     media: dict[str, Any] = attrs.Factory(dict)
+    """The last statistics of our leg, with its quality (docs/quality-figures.md)."""
+    one_way: list[dict[str, Any]] = attrs.Factory(list)
+    """When audio went one way only: ``direction``, ``reason``, ``over``, ``at``."""
     termination: Termination | None = None
 
     @property
@@ -134,6 +137,7 @@ class CallRecord:
             "transfer": self.transfer,
             "legs": self.legs,
             "media": self.media,
+            "one_way": self.one_way,
         }
 
     def detail(self) -> dict[str, Any]:

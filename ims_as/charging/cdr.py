@@ -118,6 +118,8 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
             "consent": call.get("consent"),
             "setupMs": call.get("setup_ms"),
             "ttfbMs": call.get("ttfb_ms"),
+            "quality": _quality(call.get("media") or {}),
+            "oneWayAudio": sorted({str(each.get("direction")) for each in call.get("one_way") or ()}),
             "failovers": call.get("failovers"),
             "transfer": call.get("transfer"),
             "termination": dict(ended) or None,
@@ -125,6 +127,16 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
     }
     record["serviceSpecificInfo"] = _known(record["serviceSpecificInfo"])
     return _known(record)
+
+
+def _quality(media: Mapping[str, Any]) -> dict[str, Any]:
+    """Per direction, as far as it is known: conversational MOS and its scale, loss in percent."""
+    found = (media.get("quality") or {}).items()
+    return {
+        direction: {"mos": each["mos_cq"], "scale": each["scale"], "lossPercent": each["loss_percent"]}
+        for direction, each in found
+        if each
+    }
 
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:

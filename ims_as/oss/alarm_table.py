@@ -116,6 +116,24 @@ ALARMS: Final = _table(
         "user state and S-CSCF name; to change repository data where that is wanted. `ims-as sh get` and `ims-as sh "
         "watch` tell what is refused.",
     ),
+    AlarmDefinition(
+        name="one-way-audio",
+        severity=AlarmSeverity.MAJOR,
+        event_type=EventType.qualityOfServiceAlarm,
+        probable_cause="lossOfSignal",
+        probable_cause_number=8,
+        problem="Calls have audio in one direction only",
+        object="our address for RTP (`media.address`)",
+        raised="within five minutes five different parties or more, and one call in twenty, had audio one way only",
+        cleared="fewer than half as many, or half the share",
+        cause="RTP does not reach us, or ours does not reach the other side: a firewall or a media gateway, a wrong "
+        "`media.address`, ports of `media.ports` that are closed on the way, an address translator.",
+        effect="Callers are not heard by the agent or do not hear it; they hang up.",
+        action="See `ims_as_one_way_audio_total` for direction and reason and `one_way` of the calls concerned (`GET "
+        "/calls/{id}`). `receive` with `no-packets`: nothing arrives at our ports. `strangers` or `invalid-packets`: "
+        "something does, from elsewhere than was signalled or not as was agreed. `send`: the other side's RTCP says "
+        "that our packets do not arrive.",
+    ),
 )
 
 

@@ -43,6 +43,7 @@ RING_BUCKETS_S = (0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 1
 """People take 5 to 20 s, and most callers give up after a minute."""
 CONNECT_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 2.0)
 SH_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+MOS_BUCKETS = (1.5, 2.0, 2.6, 3.1, 3.6, 3.8, 4.0, 4.1, 4.2, 4.3, 4.4, 4.5)
 DURATION_BUCKETS_S = (1, 5, 10, 20, 30, 60, 120, 180, 300, 600, 1200, 1800, 3600, 7200)
 
 T = TypeVar("T", Counter, Gauge, Histogram)
@@ -197,6 +198,12 @@ class Metrics:
         self.rtp_packets_lost = self._counter("rtp_packets_lost", "RTP packets that never came.")
         self.rtp_packets_late = self._counter("rtp_packets_late", "RTP packets that came too late to be played.")
         self.rtp_concealed_seconds = self._counter("rtp_concealed_seconds", "Audio that was made up over gaps.")
+        self.one_way_audio = self._counters(
+            "one_way_audio", "Calls with audio in one direction only, by the empty one and why.", "direction", "reason"
+        )
+        self.call_mos = self._histograms(
+            "call_mos", "Conversational MOS of ended calls (E-model).", MOS_BUCKETS, "direction", "scale"
+        )
         self.rtp_timeouts = self._counter("rtp_timeouts", "Calls whose RTP fell silent.")
 
         # charging and the server itself
