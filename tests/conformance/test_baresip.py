@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import trio
 
 from conformance.lab.network import ALICE, CALLER, DOMAIN, Lab
@@ -38,6 +39,7 @@ auplay_channels 1
 rtp_ports {ports.start}-{ports.stop}
 module_path {modules}
 module g711.so
+module srtp.so
 module aufile.so
 module sndfile.so
 snd_path {folder}
@@ -116,13 +118,15 @@ async def wait_for(lab: Lab, condition: Any) -> dict[str, Any]:
         await trio.sleep(0.1)
 
 
-def test_baresip_calls_the_agent(tmp_path: Path):
+@pytest.mark.parametrize(("prefix", "encryption"), [("127.0.84", ""), ("127.0.86", "srtp-mand")])
+def test_baresip_calls_the_agent(tmp_path: Path, prefix: str, encryption: str):
     folder = tmp_path / "baresip"
 
     async def main() -> dict[str, Any]:
-        lab = Lab(tmp_path, prefix="127.0.84")
-        host = "127.0.84.43"
+        lab = Lab(tmp_path, prefix=prefix)
+        host = f"{prefix}.43"
         account = f'<{CALLER}>;regint=0;outbound="sip:{lab.addresses.scscf}:5060;lr";audio_codecs=PCMU/8000/1'
+        account += f";mediaenc={encryption}" if encryption else ""
         prepare(folder, host=host, account=account, speech="cards-005.wav")
         async with trio.open_nursery() as nursery:
             await nursery.start(lab.run)
@@ -139,7 +143,11 @@ def test_baresip_calls_the_agent(tmp_path: Path):
     assert said == [TRANSCRIPTS["cards-005.wav"]]
     assert record["termination"] == {"result": "answered", "by": "caller", "reason": "bye", "cause": None}
     assert loudness(heard(folder)) > 1000
-    assert b"SIP/2.0 200 OK" in (folder / "log").read_bytes()
+    log = (folder / "log").read_bytes()
+    assert b"SIP/2.0 200 OK" in log
+    # of its offer and of our answer
+    assert log.count(b" RTP/SAVP ") >= 2 * bool(encryption)
+    assert (b"inline:" in log) == bool(encryption)
 
 
 def test_baresip_is_the_phone_that_a_caller_is_handed_to(tmp_path: Path):

@@ -43,6 +43,7 @@ from tests.fuzz.ims import IMS_TARGETS
 from tests.fuzz.media import MEDIA_TARGETS
 from tests.fuzz.seeds import MESSAGES, MULTIPART, SDPS, SIP_TOKENS, URIS, VALUES
 from tests.fuzz.session import CallerFuzzer, EarlyCallFuzzer
+from tests.fuzz.srtp import SRTP_TARGETS
 from tests.fuzz.target import Target
 
 __all__ = ["TARGETS"]
@@ -247,5 +248,6 @@ TARGETS: dict[str, Target] = {
         *IFC_TARGETS,
         *CAPTURE_TARGETS,
         *MEDIA_TARGETS,
+        *SRTP_TARGETS,
     )
 }

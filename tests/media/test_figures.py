@@ -12,9 +12,7 @@ from tests.media.support import sine, ulaw
 
 
 def packet(number: int, payload: bytes) -> bytes:
-    return build_rtp(
-        payload_type=0, marker=False, sequence=number, timestamp=160 * number, ssrc=9, payload=payload
-    )
+    return build_rtp(payload_type=0, marker=False, sequence=number, timestamp=160 * number, ssrc=9, payload=payload)
 
 
 def speak(stage: Stage, numbers: list[int], amplitude: float = 3000) -> None:
