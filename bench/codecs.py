@@ -124,7 +124,7 @@ def _pieces(samples: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
         yield samples[at : at + size]
 
 
-def measure(name: str, clock_hz: int) -> tuple[float, float, float, float]:
+def measure(name: str, clock_hz: int, rounds: int = ROUNDS) -> tuple[float, float, float, float]:
     """(our encode, bare encode, our decode, bare decode), the least of the rounds, which alternate."""
     codec = find_codec(name, clock_hz)
     if codec is None:
@@ -142,7 +142,7 @@ def measure(name: str, clock_hz: int) -> tuple[float, float, float, float]:
             frames.append(b"".join(frame for frame in unpacked.frames if frame))
     source.close()
     best = [float("inf")] * 4
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         stream, bare = CodedStream(codec, parameters, parameters), bare_of(name)
 
         def hear(packet: RtpPacket, stream: CodedStream = stream) -> None:

@@ -15,22 +15,21 @@ import base64
 import hashlib
 import json
 import multiprocessing
-import os
 import re
 import select
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bench.media_direct import CALLER_HOST, CALLER_PORT, ENGINE_PORT, Control, LoadGenerator, pinned, pss_kib
+from bench.media_direct import CALLER_HOST, CALLER_PORT, ENGINE_PORT, LoadGenerator
+from bench.media_worker import Worker
 from media.control import EngineTarget, StreamConfig, encode_line, to_wire
 from media.rtp import build_rtp
 
-WORKER_HOST, PARTY_HOST, ENGINE_HOST = "127.0.0.64", "127.0.0.65", "127.0.0.66"
+PARTY_HOST, ENGINE_HOST = "127.0.0.65", "127.0.0.66"
 PARTS = 20
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -67,32 +66,6 @@ def serve_engines(listener: socket.socket) -> None:
                 poll.unregister(fd)
                 del open_sockets[fd]
                 sock.close()
-
-
-class Worker:
-    """A media worker process and its control channel."""
-
-    def __init__(self, ports: str) -> None:
-        ours, theirs = socket.socketpair()
-        ours.settimeout(20)
-        command = [sys.executable, "-m", "media.worker", "--control-fd", str(theirs.fileno())]
-        command += ["--address", WORKER_HOST, "--ports", ports]
-        self.process = subprocess.Popen(pinned("0", command, False), pass_fds=[theirs.fileno()])
-        theirs.close()
-        self.socket = ours
-        self.control = Control(ours)
-        self.control.command("ping")
-
-    def state(self) -> dict[str, int]:
-        pid = self.process.pid
-        return {"pss_kib": pss_kib(pid), "descriptors": len(os.listdir(f"/proc/{pid}/fd"))}
-
-    def close(self) -> None:
-        self.socket.close()
-        try:
-            self.process.wait(5)
-        finally:
-            self.process.kill()
 
 
 class Row:
