@@ -28,6 +28,10 @@ stop_play  Ends it.
 dtmf       ``digits``.  Sends RFC 4733 events to the party.
 release    ``reason``.  Engine gets ``stop``; socket, port and row are gone when the reply comes: ``stats``.
 bridge     ``other``: leg.  Joins two legs of this worker, audio only.
+record     ``path``: absolute, ending in ``.wav`` or ``.opus``; ``format``: ``wav`` or ``ogg``; ``pauses``: ``silence``
+           or ``cut``; ``about``: object for the sidecar.  Records the leg in stereo; the reply waits for no disk.
+           Errors: ``no_writer``, ``bad_command`` (it is being recorded already).
+record_…   ``record_pause``, ``record_resume``, ``record_stop``.  A released leg's recording ends by itself.
 stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms …).
 ping       Reply ``load`` (share of the tick budget used, 0–1), ``legs``, ``sockets``, ``max_late_ms``, ``guarded``
            (packets and engine messages dropped because of an error of the worker's own).
@@ -41,8 +45,10 @@ transcript, tool_call, dtmf), ``engine_lost`` (``cause``: ``closed``/``error``/`
 ``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``), ``played`` (clip ended), ``drained`` (playout
 queue empty after a ``hangup`` from the engine: ``reason``; it comes though the engine closed behind its ``hangup``,
 and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``), ``one_way``
-(``direction``: ``receive`` or ``send``, ``reason``, ``over``: it has ended, ``at``), ``load`` (once a second),
-``error`` (``detail``: a command without ``id``).
+(``direction``: ``receive`` or ``send``, ``reason``, ``over``: it has ended, ``at``), ``recorded`` (a file is complete,
+maybe after its leg is gone: ``path``, ``duration_ms``, ``lost_ms``, ``complete``), ``record_failed`` (``cause``:
+``open``, ``disk``, ``overrun`` (written too slowly), ``writer``; ``detail``, ``is_over``: nothing more is recorded),
+``load`` (once a second), ``error`` (``detail``: a command without ``id``).
 
 ``played_ms`` counts what the party heard of the engine's audio since the engine was connected or last cleared.  What a
 lost engine had queued is dropped for filler.

@@ -22,6 +22,7 @@ from media.leg import Leg, LegCounters, Receiver
 from media.one_way import OneWayWatch
 from media.party import Party
 from media.plane import MediaPlane
+from media.recording import Recorder
 from media.table import NEVER, TICK_MS, TableFullError
 from media.uplink import FILL_AFTER_TICKS
 
@@ -47,6 +48,7 @@ class Director:
         self._clips = ClipPlayer(plane.table, self._event)
         self._engines = Engines(plane, urgent, self._clips, self._event)
         self._one_way = OneWayWatch(plane.table, plane.leg_of, self._event)
+        self._recorder = Recorder(plane.tap, urgent, self._event)
         plane.observer = self
 
     # ---- commands
@@ -126,6 +128,10 @@ class Director:
     def stop_play(self, name: str) -> None:
         self._clips.stop(self._call(name).leg)
 
+    def record(self, name: str, action: str, order: dict[str, Any]) -> None:
+        """``start``, ``pause``, ``resume`` or ``stop``: `Recorder`."""
+        self._recorder.command(self._call(name).leg, self._plane.tick, action, order)
+
     def send_dtmf(self, name: str, digits: str) -> None:
         leg = self._call(name).leg
         if leg.receiver.config.dtmf_payload_type is None:
@@ -166,6 +172,7 @@ class Director:
         peers[peers == row] = -1
         self._clips.forget(call.leg)
         self._one_way.forget(call.leg)
+        self._recorder.forget(call.leg, self._plane.tick)
         self._plane.remove_leg(call.leg, call.party.sock)
         call.leg.receiver.close()
         call.party.close()
@@ -177,6 +184,10 @@ class Director:
     def release_all(self, reason: str) -> None:
         for name in list(self._calls):
             self.release(name, reason)
+
+    def close(self) -> None:
+        """After the last release."""
+        self._recorder.close()
 
     @property
     def legs(self) -> int:
@@ -190,6 +201,7 @@ class Director:
         if tick % TIMER_TICKS:
             return
         self._engines.handle_lingering(now)
+        self._recorder.handle_timer()
         table, high = self._table, self._table.high
         for call in list(self._calls.values()):
             if call.session is not None:

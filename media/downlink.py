@@ -36,6 +36,7 @@ from media import g711
 from media.leg import Leg
 from media.levels import AUDIBLE_POWER, LevelMeter, is_due, power_of
 from media.playout import MAX_POSTPONED, RING_FRAMES, PlayoutBank, ahead_ticks
+from media.record.tap import Tap
 from media.rtp import PacketBlock, build_rtp
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TAIL_SAMPLES, LegTable, Source
 
@@ -85,8 +86,16 @@ class DownlinkUser(Protocol):
 class Downlink:
     """The sending half of the plane."""
 
-    def __init__(self, table: LegTable, banks: list[PlayoutBank], user: DownlinkUser, batch_rows: int) -> None:
+    def __init__(
+        self,
+        table: LegTable,
+        banks: list[PlayoutBank],
+        user: DownlinkUser,
+        batch_rows: int,
+        tap: Tap | None = None,
+    ) -> None:
         self._table = table
+        self._tap = tap or Tap(table)
         self._banks = banks
         self._user = user
         self._batch = batch_rows
@@ -283,6 +292,8 @@ class Downlink:
             self._measure(rows, line, tick)
         n_tail = size // _TAILS
         table.tail[rows, :n_tail] = line[:, -n_tail:]
+        if self._tap.active:
+            self._tap.tell(rows, line)
         coded = table.coded[rows]
         if coded.any():
             self._finish_coded(rows[coded], list(line[coded]))

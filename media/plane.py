@@ -22,6 +22,7 @@ from media.engines.session import WOULD_BLOCK, EngineSession
 from media.engines.ws import FrameBlock
 from media.leg import Leg
 from media.playout import ENGINE_RATES_HZ, RING_FRAMES, PlayoutBank
+from media.record.tap import Tap
 from media.table import FRAME_TICKS, LegTable
 from media.uplink import BATCH_ROWS, ReceiveBlock, Uplink
 
@@ -69,8 +70,9 @@ class MediaPlane:
     def __init__(self, capacity: int) -> None:
         self.table = LegTable(capacity)
         self.banks = [PlayoutBank(self.table, rate) for rate in ENGINE_RATES_HZ]
-        self.uplink = Uplink(self.table, self.banks, self)
-        self.downlink = Downlink(self.table, self.banks, self, BATCH_ROWS)
+        self.tap = Tap(self.table)
+        self.uplink = Uplink(self.table, self.banks, self, self.tap)
+        self.downlink = Downlink(self.table, self.banks, self, BATCH_ROWS, self.tap)
         self.engine_poll = select.epoll()
         self.observer: LegObserver
         self.tick = 0

@@ -20,6 +20,7 @@ from media.dtmf import Digit
 from media.leg import Leg, UplinkItem
 from media.levels import LevelMeter, is_due
 from media.playout import RING_FRAMES, PlayoutBank
+from media.record.tap import Tap
 from media.rtp import HEADER_BYTES, MAX_PACKET_BYTES, HeaderColumns, row_views
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
 from media.vad import HANGOVER_FRAMES, VadColumns
@@ -73,8 +74,9 @@ class UplinkUser(Protocol):
 class Uplink:
     """The receiving half of the plane."""
 
-    def __init__(self, table: LegTable, banks: list[PlayoutBank], user: UplinkUser) -> None:
+    def __init__(self, table: LegTable, banks: list[PlayoutBank], user: UplinkUser, tap: Tap | None = None) -> None:
         self._table = table
+        self._tap = tap or Tap(table)
         self._banks = banks
         self._user = user
         self.vad = VadColumns(table.capacity)
@@ -252,6 +254,8 @@ class Uplink:
     def _deliver_line(self, rows: NDArray[np.intp], line: NDArray[np.float32], tick: int) -> None:
         """20 ms of each of ``rows``, shape (n, 160), or (n, 320) of wide lines."""
         table = self._table
+        if self._tap.active:
+            self._tap.hear(rows, line, tick)
         began, ended = self.vad.update(rows, line)
         if is_due(tick):
             self._meter.count(rows, line, self.vad.power[rows])

@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -88,6 +89,10 @@ class Worker:
             "release": self._release,
             "bridge": self._bridge,
             "stats": self._stats,
+            "record": partial(self._record, "start"),
+            "record_pause": partial(self._record, "pause"),
+            "record_resume": partial(self._record, "resume"),
+            "record_stop": partial(self._record, "stop"),
             "ping": self._ping,
             "drain": self._drain,
             "shutdown": self._shutdown,
@@ -106,6 +111,7 @@ class Worker:
         finally:
             gc.enable()
             self._director.release_all("shutdown")
+            self._director.close()
             self._flush_control()
             self._timer.close()
             self._plane.close()
@@ -285,6 +291,10 @@ class Worker:
 
     def _stats(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:
         return {"stats": self._director.stats(_text(message, "leg"))}
+
+    def _record(self, action: str, _number: int, message: dict[str, Any]) -> dict[str, Any]:
+        self._director.record(_text(message, "leg"), action, message)
+        return {}
 
     def _ping(self, _number: int, _message: dict[str, Any]) -> dict[str, Any]:
         return self._load_fields()
