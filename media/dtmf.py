@@ -7,11 +7,21 @@ event, or silence for `EVENT_TIMEOUT_MS`.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final
 
 import attrs
 
-__all__ = ["DIGITS", "EVENT_TIMEOUT_MS", "Digit", "DtmfParseError", "DtmfReceiver", "DtmfSender", "SendStep"]
+__all__ = [
+    "DIGITS",
+    "EVENT_TIMEOUT_MS",
+    "Digit",
+    "DigitSource",
+    "DtmfParseError",
+    "DtmfReceiver",
+    "DtmfSender",
+    "SendStep",
+]
 
 DIGITS: Final = "0123456789*#ABCD"
 """RFC 4733 §3.2: event codes 0 to 15."""
@@ -25,12 +35,22 @@ class DtmfParseError(Exception):
     """Not a telephone event of a digit."""
 
 
+class DigitSource(Enum):
+    """How a digit was learnt."""
+
+    RTP = "rtp"
+    """Telephone events."""
+    INBAND = "inband"
+    """Its tones were heard."""
+
+
 @attrs.frozen(slots=True)
 class Digit:
     """A completed digit."""
 
     digit: str
     duration_ms: int
+    source: DigitSource = DigitSource.RTP
 
 
 @attrs.frozen(slots=True)

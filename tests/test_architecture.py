@@ -26,6 +26,7 @@ SANS_IO += [f"diameter/{name}.py" for name in ("backoff", "host_memory", "overlo
 SANS_IO += [f"media/{name}.py" for name in ("conceal", "dtmf", "g711", "order", "playout", "resample", "rtp", "vad")]
 SANS_IO += ["media/codecs/*.py", "media/reception.py"]
 SANS_IO += [f"media/rtcp{name}.py" for name in ("", "_session", "_xr")]
+SANS_IO += [f"media/{name}.py" for name in ("tones",)]
 SANS_IO += [f"ims_as/call/{name}.py" for name in ("admission", "bypass", "engine_health", "failure", "session_data")]
 SANS_IO += [f"ims_as/call/{name}.py" for name in ("dtmf_info", "media_description", "sdp_relay", "target_policy")]
 _SH = ("cache", "data_reference", "messages", "notifications", "profile", "repository", "results", "sh_data*")
