@@ -16,7 +16,7 @@ from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
 from media.losses import LossPattern
 from media.noise import COMFORT_NOISE, ComfortNoise
-from media.order import GapBuffer, Released, Verdict
+from media.order import GapBuffer, Released, RestartWatch, Verdict
 from media.patience import Patience
 from media.playout import PlayoutQueue
 from media.resample import LINE_RATE_HZ, WIDE_LINE_RATE_HZ
@@ -72,6 +72,7 @@ class Receiver:
     """The party pauses, and this is what its room sounds like (G.711)."""
     _gap: GapBuffer[RtpPacket | None] | None = None
     _carry: bytearray = attrs.Factory(bytearray)
+    _restart: RestartWatch = attrs.Factory(RestartWatch)
     _missing: int = 0
     """Packets given up since the last one with audio."""
     _patience: Patience = attrs.Factory(Patience)
@@ -237,6 +238,11 @@ class Receiver:
                 return self._release(0, item)
             self._gap = GapBuffer(expected)
         verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=self._wait(tick))
+        if verdict is Verdict.LATE and self._restart.is_restart(packet.sequence, expected, tick) and self._gap.is_empty:
+            self._gap = GapBuffer(packet.sequence)
+            self.counters.resync += 1
+            verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=0)
+            expected = -1
         match verdict:
             case Verdict.LATE if self._patience.came_after_all(packet.sequence, tick):
                 self.counters.late += 1

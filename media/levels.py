@@ -136,5 +136,3 @@ def _active_level(counts: NDArray[np.float64]) -> tuple[float | None, float]:
     if dbov < 10 * math.log10(float(AUDIBLE_POWER)) - _OVERLOAD_DB:
         return None, 0.0
     return round(dbov, 1), round(share, 3)
-
-

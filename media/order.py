@@ -14,7 +14,7 @@ import attrs
 
 from media.unwrap import sequence_distance
 
-__all__ = ["MAX_HELD", "RESYNC_DISTANCE", "GapBuffer", "Released", "Verdict", "gap_wait_ticks"]
+__all__ = ["MAX_HELD", "RESYNC_DISTANCE", "GapBuffer", "Released", "RestartWatch", "Verdict", "gap_wait_ticks"]
 
 from enum import Enum
 
@@ -25,6 +25,10 @@ RESYNC_DISTANCE: Final = 500
 MIN_WAIT_TICKS: Final = 3
 MAX_WAIT_TICKS: Final = 16
 """80 ms of waiting for a missing packet is as much as conversation bears."""
+
+RESTART_PACKETS: Final = 8
+RESTART_TICKS: Final = 30
+"""So many late packets in order, over 150 ms and with nothing else between them, are a sender that has begun anew."""
 
 T = TypeVar("T")
 
@@ -53,6 +57,28 @@ class Released(Generic[T]):
 def gap_wait_ticks(jitter_ms: float, tick_ms: float) -> int:
     """How long a gap may wait: three times the jitter (RFC 3550 §6.4.1 estimate) and one packet's length."""
     return min(MAX_WAIT_TICKS, max(MIN_WAIT_TICKS, round((20 + 3 * jitter_ms) / tick_ms)))
+
+
+@attrs.define
+class RestartWatch:
+    """Tells a sender that has begun anew close behind its former sequence numbers from packets that are late.
+
+    Late packets of a network that held them back come at once; such a sender's come at its pace (RFC 3550 A.1 has two
+    in order suffice, which two late ones are as well).
+    """
+
+    _expected: int = -1
+    _next: int = -1
+    _count: int = 0
+    _since: int = 0
+
+    def is_restart(self, sequence: int, expected: int, tick: int) -> bool:
+        """Notes a late packet; ``expected``: the number that did not come."""
+        if (sequence, expected) != (self._next, self._expected):
+            self._count, self._since = 0, tick
+        self._count += 1
+        self._next, self._expected = (sequence + 1) & 0xFFFF, expected
+        return self._count >= RESTART_PACKETS and tick - self._since >= RESTART_TICKS
 
 
 @attrs.define

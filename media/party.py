@@ -1,9 +1,11 @@
 """The socket towards one party, and whom it listens to.
 
 Symmetric RTP: packets go to the signalled address until a valid packet has come; where that came from is the party, the
-signalled address or, behind an address translator, another.  After that everybody else is a stranger: dropped and
-counted at first, and once the party has proved steady (`STEADY_PACKETS`) filtered by the kernel, to which the socket is
-then connected.
+signalled address or, behind an address translator, another.  For `CHANCE_TICKS` more the signalled address takes over
+if it sends, since whoever came before it was no translator of its.  After that everybody else is a stranger: dropped
+and counted at first, and once the party has proved steady (`STEADY_PACKETS`) filtered by the kernel, for which the
+socket is connected.  Strangers are read away in the pass in which they come, so that they do not keep the party's
+packets waiting, but no more than `StrangerBudget` allows all legs together.
 
 When another address is signalled, packets of the former source are still on their way: for `FORMER_TICKS` they do not
 make it the party again.  After that they do, for a party behind a translator may have changed its inner address alone.
@@ -32,6 +34,8 @@ __all__ = ["FORMER_TICKS", "STEADY_PACKETS", "Party"]
 STEADY_PACKETS: Final = 8
 FORMER_TICKS: Final = 200
 """A second: the former party may go on sending until it has heard of the change."""
+CHANCE_TICKS: Final = 200
+"""A second after another address was first, the signalled one can still become the party."""
 
 Address = tuple[str, int]
 
@@ -53,8 +57,11 @@ class Party:
         self._latched: Address | None = None
         self._former: Address | None = None
         self._former_until = 0
+        self._latched_at = 0
         self._seen = 0
         self._is_connected = False
+        self._is_alone = False
+        """Connected, and nothing of others is left in the socket's queue."""
         self._srtp: SrtpLeg | None = None
 
     def configure(self, config: StreamConfig) -> None:
@@ -82,7 +89,7 @@ class Party:
                 self._srtp = SrtpLeg(sending, receiving)
             elif self._srtp.configure(sending, receiving, self._plane.tick):
                 self._plane.table.ssrc[self._leg.row] = secrets.randbits(32)
-        if was_secure != (self._srtp is not None) and self._is_connected:
+        if was_secure != (self._srtp is not None) and self._is_alone:
             self._plane.set_receive(self.sock, self._steady_receive)
 
     @property
@@ -94,7 +101,7 @@ class Party:
             disconnect_udp(self.sock)
         if self._latched is not None:
             self._former, self._former_until = self._latched, self._plane.tick + FORMER_TICKS
-        self._latched, self._seen, self._is_connected = None, 0, False
+        self._latched, self._seen, self._is_connected, self._is_alone = None, 0, False, False
         self._plane.set_receive(self.sock, self.receive_untrusted)
 
     def _update_sending(self) -> None:
@@ -137,35 +144,61 @@ class Party:
         return clear
 
     def receive_untrusted(self, view: memoryview) -> int:
-        """Receives one datagram while the socket is open to everybody; 0: it was not for us.
+        """Receives one datagram of the party's while the socket is open to everybody; 0: there was none.
 
         Raises:
             OSError: as the socket does.
         """
+        n = self._receive_one_untrusted(view)
+        while not n and self._plane.strangers.take(self._plane.tick):
+            try:
+                n = self._receive_one_untrusted(view)
+            except BlockingIOError:
+                return 0
+        return n
+
+    def _receive_one_untrusted(self, view: memoryview) -> int:
         n, source = self.sock.recvfrom_into(view)
         address = (source[0], source[1])
         if self._srtp is not None and (n := self._unprotect_untrusted(view, n)) == 0:
             return 0
-        if self._latched is None:
-            if not self._is_ours(view[:n]):
+        if address != self._latched:
+            may_latch = self._latched is None or (address == self._signalled and not self._is_settled)
+            if may_latch and not self._is_ours(view[:n]):
                 self._leg.counters.invalid += 1
                 return 0
-            if address == self._former and address != self._signalled and self._plane.tick < self._former_until:
+            is_former = address == self._former and self._plane.tick < self._former_until
+            if not may_latch or (is_former and address != self._signalled):
                 self._leg.counters.stranger += 1
                 return 0
-            self._latched = address
+            self._latched, self._latched_at, self._seen = address, self._plane.tick, 0
             self._update_sending()
             self._on_first_packet(self._leg, f"{address[0]}:{address[1]}")
-        elif address != self._latched:
-            self._leg.counters.stranger += 1
-            return 0
         self._seen += 1
-        if self._seen >= STEADY_PACKETS:
-            self.sock.connect(address)
-            self._is_connected = True
-            self._plane.set_receive(self.sock, self._steady_receive)
-            self._update_sending()
+        if self._seen >= STEADY_PACKETS and self._is_settled:
+            if not self._is_connected:
+                self.sock.connect(address)
+                self._is_connected = True
+                self._update_sending()
+            if self._is_queue_empty():
+                self._is_alone = True
+                self._plane.set_receive(self.sock, self._steady_receive)
         return n
+
+    def _is_queue_empty(self) -> bool:
+        """Whether all that strangers sent before the kernel filtered them has been read away."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    @property
+    def _is_settled(self) -> bool:
+        """Nobody else can become the party any more."""
+        return self._signalled in (None, self._latched) or self._plane.tick >= self._latched_at + CHANCE_TICKS
 
     def _is_ours(self, datagram: memoryview) -> bool:
         config = self._leg.receiver.config

@@ -41,6 +41,26 @@ ReceiveSome = Callable[[memoryview, int], int]
 Send = Callable[[memoryview], int]
 
 
+STRANGERS_PER_PASS: Final = 128
+"""Datagrams of strangers that are read away for all legs in a pass besides one for each leg: 0.6 ms at most, and 25,000
+in a second."""
+
+
+class StrangerBudget:
+    """What a pass spends on datagrams that nobody asked for."""
+
+    def __init__(self) -> None:
+        self._tick = -1
+        self._left = 0
+
+    def take(self, tick: int) -> bool:
+        """Whether one more may be read in the pass of ``tick``."""
+        if tick != self._tick:
+            self._tick, self._left = tick, STRANGERS_PER_PASS
+        self._left -= 1
+        return self._left >= 0
+
+
 class LegObserver(Protocol):
     """Decides what follows from what the plane notices."""
 
@@ -77,6 +97,7 @@ class MediaPlane:
         self.observer: LegObserver
         self.tick = 0
         self.stray_errors = 0
+        self.strangers = StrangerBudget()
         self.guarded = 0
         """Engine connections given up because of an error of ours."""
         self._rtp_poll = select.epoll()
