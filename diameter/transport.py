@@ -1,8 +1,10 @@
 """One stream connection under trio: bytes in, frames out, each message one write. TCP here; `tls`, `sctp` build on it.
 
 Works on a plain non-blocking socket with trio's readiness calls. A message is written in the call that sends it, so
-sending never needs a task switch; only what the kernel does not take is queued (bounded) for the writer task. Some
-HSSes do not put a message together again that comes in two segments, hence one write for each and TCP_NODELAY.
+sending never needs a task switch; only what the kernel does not take is queued (bounded) for the writer task. Under
+load, when one read has brought several messages, those that go out in turn are gathered for a moment, at most one
+segment of whole messages: some HSSes do not put a message together again that comes in two segments. Hence also
+TCP_NODELAY, and a write of its own for each message that does not fit.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
 from diameter.errors import FramingError
 from diameter.framing import MessageFramer
+from diameter.waiting import Parked
 
 __all__ = [
     "Connection",
@@ -41,17 +45,26 @@ _FRAMES_PER_TURN = 8
 class Connection:
     """A connected socket.
 
+    Args:
+        segment_bytes: what one write of several messages may have; 0: never several (over SCTP they are its messages).
+
     Attributes:
         name: `host:port` of the far end, for logs.
         end_reason: why it ended, "" while it has not or when one side just closed it; a constant phrase.
     """
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    def __init__(self, sock: socket.socket, name: str, *, segment_bytes: int = 0) -> None:
         self._sock = sock
         self._framer = MessageFramer()
+        self._segment_bytes = segment_bytes
+        self._is_gathering = False
+        self._is_handing_out = False
+        # written before anything else; empty while anything is queued
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
         self._queue: deque[memoryview] = deque()
         self._queued_bytes = 0
-        self._writable = trio.Event()
+        self._writer = Parked()
         self._is_closed = False
         self._is_finished = False
         self.name = name
@@ -76,26 +89,50 @@ class Connection:
         return True
 
     def send(self, frame: bytes) -> bool:
-        """Writes one whole message; never waits.
+        """Writes one whole message, now or in a moment; never waits.
 
         Returns:
             False when the connection is closed, or had to be closed now because the peer does not read.
         """
         if self._is_closed:
             return False
+        if not self._is_gathering or self._queue:
+            return self._write(frame)
+        size = len(frame)
+        if self._gathered_bytes + size > self._segment_bytes:
+            if not self._flush():
+                return False
+            if size > self._segment_bytes or self._queue:
+                return self._write(frame)
+        self._gathered.append(frame)
+        self._gathered_bytes += size
+        if not self._is_handing_out:
+            self._writer.wake()
+        return True
+
+    def _flush(self) -> bool:
+        """Writes what is gathered; the answer is that of `send`."""
+        if not self._gathered:
+            return True
+        octets = self._gathered[0] if len(self._gathered) == 1 else b"".join(self._gathered)
+        self._gathered.clear()
+        self._gathered_bytes = 0
+        return self._write(octets)
+
+    def _write(self, octets: bytes) -> bool:
         if not self._queue:
             try:
-                n_sent = self._sock.send(frame)
+                n_sent = self._sock.send(octets)
             except (BlockingIOError, InterruptedError):
                 n_sent = 0
             except OSError:
                 self.close()
                 return False
-            if n_sent == len(frame):
+            if n_sent == len(octets):
                 return True
-            self._enqueue(memoryview(frame)[n_sent:])
+            self._enqueue(memoryview(octets)[n_sent:])
         else:
-            self._enqueue(memoryview(frame))
+            self._enqueue(memoryview(octets))
         if self._queued_bytes > MAX_QUEUED_BYTES:
             self.end_reason = "peer does not read"
             self.close()
@@ -126,20 +163,24 @@ class Connection:
             raise broken
 
     def close(self) -> None:
-        """Closes the socket; what is queued is dropped. Wakes reader and writer. Safe to call twice."""
+        """Closes the socket; what the kernel has not taken is dropped. Wakes reader and writer. Safe to call twice."""
         if self._is_closed:
             return
         self._is_closed = True
+        if self._gathered:
+            with suppress(OSError):
+                self._sock.send(b"".join(self._gathered))
+            self._gathered.clear()
         self._queue.clear()
         self._queued_bytes = 0
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
-        self._writable.set()
+        self._writer.wake()
 
     def _enqueue(self, rest: memoryview) -> None:
         self._queue.append(rest)
         self._queued_bytes += len(rest)
-        self._writable.set()
+        self._writer.wake()
 
     def _decode(self, chunk: bytes) -> bytes:
         """What a read has brought, as Diameter. Called with b"" first: something may have come with a handshake."""
@@ -161,18 +202,30 @@ class Connection:
     async def _hand_out(self, octets: bytes, on_frame: Callable[[bytes], None]) -> None:
         framer = self._framer
         framer.receive_bytes(octets)
-        n_frames = 0
-        while not self._is_closed and (frame := framer.next_message_untrusted()) is not None:
-            on_frame(frame)
-            n_frames += 1
-            if n_frames % _FRAMES_PER_TURN == 0:
-                await trio.lowlevel.checkpoint()
+        can_gather = self._segment_bytes > 0
+        n_frames = n_this_turn = 0
+        while not self._is_closed:
+            # what is sent meanwhile is written here, what other tasks send because of it by the writer
+            self._is_handing_out = self._is_gathering = can_gather
+            while n_this_turn < _FRAMES_PER_TURN and (frame := framer.next_message_untrusted()) is not None:
+                on_frame(frame)
+                n_this_turn += 1
+                if self._is_closed:
+                    return
+            n_frames += n_this_turn
+            self._is_handing_out = False
+            self._is_gathering = can_gather and n_frames > 1
+            self._flush()
+            if n_this_turn < _FRAMES_PER_TURN:
+                return
+            n_this_turn = 0
+            await trio.lowlevel.checkpoint()
 
     async def _write_loop(self) -> None:
         while not self._is_closed:
+            self._flush()
             if not self._queue:
-                self._writable = trio.Event()
-                await self._writable.wait()
+                await self._writer.sleep()
                 continue
             if not await self._wait(trio.lowlevel.wait_writable):
                 return
@@ -203,7 +256,7 @@ class Connection:
 async def connect_tcp(host: str, port: int, *, source_host: str | None = None) -> Connection:
     """Opens a connection over TCP; see `connect_stream`."""
     sock, name = await connect_stream(host, port, source_host=source_host)
-    return Connection(tune_tcp(sock), name)
+    return _tcp_connection(sock, name)
 
 
 async def listen_tcp(
@@ -220,7 +273,15 @@ async def listen_tcp(
     """
     with open_listener(host, port) as listener:
         task_status.started(listener.getsockname()[:2])
-        await accept_streams(listener, lambda sock, name: on_connection(Connection(tune_tcp(sock), name)))
+        await accept_streams(listener, lambda sock, name: on_connection(_tcp_connection(sock, name)))
+
+
+def _tcp_connection(sock: socket.socket, name: str) -> Connection:
+    try:
+        segment_bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    except OSError:
+        segment_bytes = 0  # it has ended already, which the first read tells
+    return Connection(tune_tcp(sock), name, segment_bytes=segment_bytes)
 
 
 def tune_tcp(sock: socket.socket) -> socket.socket:

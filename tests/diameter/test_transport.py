@@ -56,16 +56,27 @@ def test_broken_stream_ends_the_connection_with_the_one_error() -> None:
     run_trio(scenario)
 
 
+class Counting(socket.socket):
+    """Notes the size of each write."""
+
+    def send(self, data, *rest):  # type: ignore[no-untyped-def]
+        self.writes.append(len(data))
+        return super().send(data, *rest)
+
+    writes: list[int]
+
+
+def build_counting(segment_bytes: int) -> tuple[Connection, socket.socket, list[int]]:
+    near, theirs = socket.socketpair()
+    ours = Counting(fileno=near.detach())
+    ours.writes = writes = []
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return Connection(ours, "pair", segment_bytes=segment_bytes), theirs, writes
+
+
 def test_each_message_is_one_write() -> None:
-    writes: list[int] = []
-
-    class Counting(socket.socket):
-        def send(self, data, *rest):  # type: ignore[no-untyped-def]
-            writes.append(len(data))
-            return super().send(data, *rest)
-
-    ours, theirs = socket.socketpair()
-    connection = Connection(Counting(fileno=ours.detach()), "pair")
+    connection, theirs, writes = build_counting(0)
 
     async def scenario(nursery: trio.Nursery) -> None:
         for size in (1, 50, 2000):
@@ -75,6 +86,102 @@ def test_each_message_is_one_write() -> None:
     run_trio(scenario)
     theirs.close()
     assert writes == [24, 220, 8020]
+
+
+@pytest.mark.parametrize(
+    ("segment_bytes", "expected"),
+    [(0, [24] * 11), (1460, [24 * 8, 24 * 3]), (50, [48] * 4 + [48, 24]), (20, [24] * 11)],
+)
+def test_replies_to_what_one_read_has_brought_share_a_segment(segment_bytes: int, expected: list[int]) -> None:
+    connection, theirs, writes = build_counting(segment_bytes)
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        with theirs:
+            theirs.send(b"".join(build_frame(1, fill=n) for n in range(11)))
+            nursery.start_soon(connection.run, lambda frame: connection.send(frame))
+            await until(lambda: sum(writes) == 11 * 24)
+            assert theirs.recv(1 << 16) == b"".join(build_frame(1, fill=n) for n in range(11))
+
+    run_trio(scenario)
+    assert writes == expected
+
+
+@pytest.mark.parametrize(("n_read", "expected"), [(1, [24] * 6), (2, [144])])
+def test_what_other_tasks_send_under_load_is_gathered(n_read: int, expected: list[int]) -> None:
+    """Load is when one read brings several messages; else each goes out in the call that sends it."""
+    connection, theirs, writes = build_counting(1460)
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        received: list[bytes] = []
+        nursery.start_soon(connection.run, received.append)
+        with theirs:
+            theirs.send(build_frame(1) * n_read)
+            await until(lambda: len(received) == n_read)
+            for n in range(6):
+                assert connection.send(build_frame(1, fill=n))
+                assert len(writes) == (n + 1 if n_read == 1 else 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert theirs.recv(1 << 16) == b"".join(build_frame(1, fill=n) for n in range(6))
+
+    run_trio(scenario)
+    assert writes == expected
+
+
+def test_a_large_message_follows_what_was_gathered_before_it() -> None:
+    connection, theirs, writes = build_counting(100)
+    frames = [build_frame(n, fill=n) for n in (1, 2, 100, 3)]
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        received: list[bytes] = []
+        nursery.start_soon(connection.run, received.append)
+        with theirs:
+            theirs.send(build_frame(1) * 2)
+            await until(lambda: len(received) == 2)
+            for frame in frames:
+                assert connection.send(frame)
+            await trio.testing.wait_all_tasks_blocked()
+            assert theirs.recv(1 << 16) == b"".join(frames)
+
+    run_trio(scenario)
+    assert writes == [24 + 28, 420, 32]
+
+
+def test_closing_writes_what_was_gathered() -> None:
+    connection, theirs, _ = build_counting(1460)
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        received: list[bytes] = []
+        nursery.start_soon(connection.run, received.append)
+        theirs.send(build_frame(1) * 2)
+        await until(lambda: len(received) == 2)
+        assert connection.send(build_frame(3))
+        connection.close()
+        assert not connection.send(build_frame(4))
+        with theirs:
+            assert theirs.recv(1 << 16) == build_frame(3)
+            assert theirs.recv(1) == b""
+
+    run_trio(scenario)
+
+
+def test_gathered_messages_count_when_the_peer_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_QUEUED_BYTES", 100_000)
+    connection, theirs, _ = build_counting(60_000)
+
+    async def scenario(nursery: trio.Nursery) -> None:
+        received: list[bytes] = []
+        nursery.start_soon(connection.run, received.append)
+        with theirs:
+            theirs.send(build_frame(1) * 2)
+            await until(lambda: len(received) == 2)
+            n_sent = 0
+            while connection.send(build_frame(5000)):
+                n_sent += 1
+                assert n_sent < 1000
+        assert connection.is_closed
+        assert connection.end_reason == "peer does not read"
+
+    run_trio(scenario)
 
 
 def test_peer_that_does_not_read_is_dropped_when_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
