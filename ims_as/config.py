@@ -40,6 +40,7 @@ from ims_as.config_model import (
     TlsConfig,
     TransferConfig,
     TransferEarlyMedia,
+    TransferMedia,
     TransferMethod,
     bounds_of,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "TlsConfig",
     "TransferConfig",
     "TransferEarlyMedia",
+    "TransferMedia",
     "TransferMethod",
     "bounds_of",
     "check_config",

@@ -13,6 +13,7 @@ __all__ = [
     "AnswerMode",
     "TransferConfig",
     "TransferEarlyMedia",
+    "TransferMedia",
     "TransferMethod",
 ]
 
@@ -30,6 +31,16 @@ class TransferEarlyMedia(Enum):
 
     IGNORE = "ignore"
     RELAY = "relay"
+
+
+class TransferMedia(Enum):
+    """Which way the audio goes between a caller and whom it is handed to."""
+
+    AUTO = "auto"
+    """Directly; through our media worker where the target cannot do with the caller's description."""
+    DIRECT = "direct"
+    ANCHOR = "anchor"
+    """Always through our media worker."""
 
 
 class TransferMethod(Enum):
@@ -69,6 +80,10 @@ class TransferConfig:
     method: TransferMethod = TransferMethod.THIRD_PARTY
     """``3pcc``: we call the target and join the two; ``refer``: the caller is asked by REFER to call it, where it can,
     and 3pcc is the way out when it refuses.  The served user is always called by us."""
+    media: TransferMedia = TransferMedia.AUTO
+    """``auto``: the parties send to each other, and only where the target cannot do with the caller's description (415,
+    488, 606) its audio goes through our media worker, which transcodes; ``direct``: never through us; ``anchor``:
+    always."""
     early_media: TransferEarlyMedia = TransferEarlyMedia.IGNORE
     """Ringback and announcements of the target before it answers: ``ignore`` (the caller stays with the agent) or
     ``relay`` (the caller hears them)."""

@@ -19,6 +19,7 @@ from ims_as.config_agents import (
     AnswerMode,
     TransferConfig,
     TransferEarlyMedia,
+    TransferMedia,
     TransferMethod,
 )
 from ims_as.config_policy import NO_POLICY, PolicyConfig
@@ -82,6 +83,7 @@ __all__ = [
     "TlsConfig",
     "TransferConfig",
     "TransferEarlyMedia",
+    "TransferMedia",
     "TransferMethod",
     "bounds_of",
 ]

@@ -32,6 +32,7 @@ RESTART_FIRST_S = 0.1
 RESTART_MAX_S = 5.0
 
 Event = dict[str, Any]
+_BESIDES = itertools.count(1)
 
 
 class MediaError(ImsAsError):
@@ -226,6 +227,14 @@ class MediaLeg:
             raise
         self.host, self.port = str(reply["host"]), int(reply["port"])
         return reply
+
+    def beside(self, on_event: Callable[[Event], None]) -> MediaLeg:
+        """Another leg on the same worker, which may be bridged with this one; nothing is reserved yet."""
+        return MediaLeg(f"{self.name}.{next(_BESIDES)}", self.link, on_event)
+
+    async def bridge(self, other: MediaLeg) -> None:
+        """The two parties hear each other from now on; engines are detached."""
+        await self.link.command("bridge", self.name, other=other.name)
 
     async def attach(self, engine: EngineTarget) -> Event:
         wait_s = COMMAND_DEADLINE_S + engine.connect_timeout_ms / 1000

@@ -308,8 +308,13 @@ class AgentCall:
 
     @property
     def is_joined(self) -> bool:
-        """Whether the caller talks to somebody else directly."""
-        return self.join is not None
+        """Whether the caller talks to somebody else, directly or through our media worker."""
+        return self.join is not None or self.is_bridged
+
+    @property
+    def is_bridged(self) -> bool:
+        """Whether the caller and somebody else talk through our media worker."""
+        return self.handover is not None and self.handover.is_bridged
 
     def can_replace(self, session: InviteSession) -> bool:
         """Whether a dialog is one of ours that another caller may take over: answered, and talking."""
@@ -329,7 +334,7 @@ class AgentCall:
 
     def hand_over(self, target: str, reason: str, handover_data: Any, *, by_agent: bool = True) -> None:
         """Starts calling a human for the caller; a second wish while one is under way is refused."""
-        if self.handover is not None and (self.handover.is_pending or self.join is not None):
+        if self.handover is not None and (self.handover.is_pending or self.is_joined):
             return
         if self.is_early:
             if by_agent:

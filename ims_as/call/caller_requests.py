@@ -86,6 +86,8 @@ class CallerDigits:
         call = self._call
         if not self._merger.is_new(source, digit, duration_ms, now=call.context.now()):
             call.trace("media", "ims-as", "ims-as", f"DTMF {digit} came both ways")
+        elif call.handover is not None and call.handover.is_bridged:
+            call.handover.take_digit(digit)
         elif call.leg is not None and not call.engine_lost:
             call.leg.tell_engine({"event": "dtmf", "digit": digit, "duration_ms": duration_ms})
 

@@ -52,7 +52,7 @@ class MediaEvents:
                 call.digits.receive_rtp(event)
             case "one_way" if not call.is_joined:
                 note_one_way(call, event)
-            case "rtp_timeout" if not call.offers.on_hold and not call.is_joined:
+            case "rtp_timeout" if not call.offers.on_hold and call.join is None:
                 call.context.metrics.rtp_timeouts.inc()
                 call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)
                 call.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))

@@ -17,15 +17,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from ims_as.call.bypass import BYPASS_HEADER
+from ims_as.call.anchored import MISFIT, AnchoredHandover
+from ims_as.call.callee import Callee
 from ims_as.call.join import Join, Side, same_target
 from ims_as.call.record import CallState
-from ims_as.call.referral import referral_headers
 from ims_as.call.sdp_relay import answer_for_untrusted, relay_untrusted
-from ims_as.call.session_data import handover_headers
-from ims_as.call.target_policy import SERVED_USER, core_route, limit_reached, resolve_target
+from ims_as.call.target_policy import SERVED_USER, limit_reached, resolve_target
 from ims_as.call.transfer_attempt import TransferAttempt
-from ims_as.config import TransferEarlyMedia
+from ims_as.config import TransferEarlyMedia, TransferMedia
 from ims_as.isc.history_info import diversion_count
 from ims_as.sip.errors import LocalProtocolError, SdpError
 from ims_as.sip.invite_session import (
@@ -97,6 +96,8 @@ class Handover(TransferAttempt):
         """What the caller answered to it."""
         agent = call.agent
         self._may_relay_early = agent is not None and agent.transfer.early_media is TransferEarlyMedia.RELAY
+        self._media = TransferMedia.AUTO if agent is None else agent.transfer.media
+        self._to: Callee | None = None
         self._heard: str | None = None
         """To tag of the early dialog whose media the caller hears."""
         self._has_rung = False
@@ -139,43 +140,22 @@ class Handover(TransferAttempt):
         if diverted_to is not None and diversion_count(call.request) >= call.context.config.sip.max_diversions:
             self._fail("diverted too often")
             return
-        route = core_route(call)
-        if route is None:
+        self._to = Callee.of(call, uri, self._reason, self._data, diverted_to, self._referral)
+        if self._to is None:
             self._fail("no way into the core")
+            return
+        self._tell("trying")
+        if call.leg is not None and self._media is TransferMedia.ANCHOR:
+            self._anchor("configured")
             return
         assert call.session is not None
         try:
             self._offered = relay_untrusted(call.session.remote_body, self._to_callee).to_bytes()
         except SdpError as error:
-            self._fail(str(error))
+            self._misfit(str(error))
             return
-        self._tell("trying")
-        call_id = context.endpoint.new_call_id()
-        call.record.outgoing_call_id = call_id
-        context.directory.add_leg(call.record, call_id)  # first, so that the INVITE itself is in the trail
-        self._callee = context.user_agent.invite(
-            uri=uri,
-            from_=str(call.party_request.from_),
-            to=f"<{uri}>",
-            route=[route],
-            headers=self._headers(uri, diverted_to),
-            body=self._offered,
-            on_event=self._on_callee,
-            call_id=call_id,
-        )
-        call.trace("decision", "ims-as", "ims-as", f"calls {uri}: {self._reason}")
+        self._callee = self._to.invite(call, self._offered, self._on_callee)
         self._timer = context.endpoint.call_at(context.now() + RING_DEADLINE_S, self._ring_timeout)
-
-    def _headers(self, uri: str, diverted_to: str | None) -> list[tuple[str, str]]:
-        call, context = self._call, self._call.context
-        token = context.bypass.issue(uri, context.endpoint.new_branch(), now=context.wall())
-        reason = self._reason if not isinstance(self._data, dict) else str(self._data.get("reason", self._reason))
-        return [
-            *context.headers.copy_for_new_leg(call.party_request, diverted_to),
-            (BYPASS_HEADER, token),
-            *handover_headers(call.record.id, reason, api_base=context.api_base),
-            *(referral_headers(self._referral) if self._referral is not None else ()),
-        ]
 
     def _ring_timeout(self) -> None:
         self._timer = None
@@ -212,6 +192,24 @@ class Handover(TransferAttempt):
         call.trace("decision", "ims-as", "ims-as", f"handover failed: {cause}")
         call.handover_failed(cause, has_moved=bool(self._caller_has))
 
+    def _misfit(self, cause: str) -> None:
+        """The caller's description does not do for the callee; ours may, while there is audio of ours."""
+        if self._call.leg is None or self._media is TransferMedia.DIRECT or not self.is_pending:
+            self._fail(cause)
+        else:
+            self._anchor(cause)
+
+    def _anchor(self, cause: str) -> None:
+        call = self._call
+        assert self._to is not None
+        self.is_pending = False
+        self._stop_timer()
+        if self._caller_has:  # it hears early media of a telephone that is out of it
+            self._stop_early_media()
+        call.trace("decision", "ims-as", "ims-as", f"the audio of the two goes through us: {cause}")
+        call.handover = AnchoredHandover(call, self._to)
+        call.handover.start()
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -242,6 +240,8 @@ class Handover(TransferAttempt):
                 self._answer = event.body or self._callee.remote_body
                 self._join_until = self._call.context.now() + JOIN_DEADLINE_S
                 await self._try_join()
+            case Rejected(status=status) if status in MISFIT:
+                self._misfit(f"{status}")
             case Rejected(status=status):
                 self._fail(f"{status}")
             case ReinviteAnswered() if self.state is HandoverState.ADJUSTING:

@@ -14,6 +14,8 @@ class TransferAttempt:
 
     is_pending = True
     """Neither done nor failed: another one must wait."""
+    is_bridged = False
+    """The two talk through our media worker."""
     is_accepted = False
     """The caller has said that it will go elsewhere itself."""
 
@@ -30,6 +32,9 @@ class TransferAttempt:
 
     async def receive_caller(self, event: SessionEvent) -> None:
         """An event of the caller's dialog, while this attempt owns the offers there."""
+
+    def take_digit(self, digit: str) -> None:
+        """The caller has dialled a digit while ``is_bridged``."""
 
     def close(self) -> None:
         """The call is over."""
