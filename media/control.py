@@ -120,6 +120,18 @@ class StreamConfig:
     """Base64 of master key and salt for what we send."""
     srtp_receive_key: str = attrs.field(default="", repr=False)
     """The same for what the peer sends."""
+    rtcp_host: str | None = None
+    """Where the peer wants RTCP; None: as ``remote_host``."""
+    rtcp_port: int = 0
+    """0: the one after ``remote_port``, or that itself with ``rtcp_mux``."""
+    rtcp_mux: bool = False
+    """RTCP shares the port of RTP in both directions, RFC 5761."""
+    rtcp_rs_bps: int | None = None
+    """``b=RS`` in bit/s (RFC 3556): RTCP of who sends; None: not said.  It and ``rtcp_rr_bps`` 0: we send none."""
+    rtcp_rr_bps: int | None = None
+    """``b=RR``: RTCP of who only receives."""
+    rtcp_xr: bool = False
+    """The peer wants extended reports, RFC 3611."""
 
     @property
     def expected_payload_type(self) -> int:

@@ -23,6 +23,8 @@ from media.one_way import OneWayWatch
 from media.party import Party
 from media.plane import MediaPlane
 from media.recording import Recorder
+from media.rtcp_path import RtcpPath
+from media.rtcp_plane import RtcpPlane, bandwidth_of
 from media.table import NEVER, TICK_MS, TableFullError
 from media.uplink import FILL_AFTER_TICKS
 
@@ -46,6 +48,7 @@ class Director:
         self._emit = emit
         self._calls: dict[str, Call] = {}
         self._clips = ClipPlayer(plane.table, self._event)
+        self._rtcp = RtcpPlane(plane)
         self._engines = Engines(plane, urgent, self._clips, self._event)
         self._one_way = OneWayWatch(plane.table, plane.leg_of, self._event)
         self._recorder = Recorder(plane.tap, urgent, self._event)
@@ -100,7 +103,9 @@ class Director:
     def modify(self, name: str, config: StreamConfig) -> None:
         call = self._call(name)
         rate_hz = call.leg.line_rate_hz
+        bandwidth_of(config)
         call.party.configure(config)
+        self._rtcp.configure(call.leg, time.monotonic())
         if call.leg.line_rate_hz != rate_hz:
             self._clips.line_changed(call.leg)
         self._one_way.configured(call.leg, config, self._plane.tick)
@@ -173,6 +178,7 @@ class Director:
         self._clips.forget(call.leg)
         self._one_way.forget(call.leg)
         self._recorder.forget(call.leg, self._plane.tick)
+        self._rtcp.close(call.leg, time.monotonic())
         self._plane.remove_leg(call.leg, call.party.sock)
         call.leg.receiver.close()
         call.party.close()
@@ -198,6 +204,7 @@ class Director:
         """Deadlines that are not in columns."""
         self._clips.handle_timers(tick)
         self._engines.handle_connecting(now)
+        self._rtcp.handle_timers(now)
         if tick % TIMER_TICKS:
             return
         self._engines.handle_lingering(now)
@@ -254,7 +261,7 @@ class Director:
     # ---- inside
     def _bind(self, name: str, config: StreamConfig) -> Call:
         try:
-            sock = self._ports.bind(config.host, time.monotonic())
+            sock, rtcp_sock = self._ports.bind(config.host, time.monotonic())
         except NoPortError as error:
             raise CommandError("no_port", str(error)) from error
         except OSError as error:
@@ -262,11 +269,11 @@ class Director:
         try:
             row = self._table.allocate()
         except TableFullError as error:
-            self._discard(sock)
+            self._discard(sock, rtcp_sock)
             raise CommandError("full", str(error)) from error
         counters = LegCounters()
         leg = Leg(name, row, Receiver(self._table, row, config, counters), counters)
-        party = Party(self._plane, leg, sock, self.first_packet)
+        party = Party(self._plane, leg, sock, self.first_packet, RtcpPath(rtcp_sock))
         table = self._table
         table.opened[row] = self._plane.tick
         table.ssrc[row] = secrets.randbits(32)
@@ -275,20 +282,23 @@ class Director:
         call = Call(leg, party)
         self._plane.add_leg(leg, sock, party.receive_untrusted)
         try:
+            bandwidth_of(config)
             party.configure(config)
         except (ControlError, TypeError, ValueError) as error:  # values of a wrong kind show only in use
             self._plane.remove_leg(leg, sock)
-            self._discard(sock)
+            self._discard(sock, rtcp_sock)
             raise CommandError("bad_command", str(error)) from error
+        self._rtcp.open(leg, party, time.monotonic())
         self._calls[name] = call
         return call
 
     def _stats_of(self, call: Call) -> dict[str, Any]:
         return call.stats({**call.leg.stats(self._table), **figures_of(call.leg, self._table)})
 
-    def _discard(self, sock: socket.socket) -> None:
+    def _discard(self, sock: socket.socket, rtcp_sock: socket.socket) -> None:
         port = int(sock.getsockname()[1])
         sock.close()
+        rtcp_sock.close()
         self._ports.release(port, time.monotonic())
 
     def _call(self, name: str) -> Call:

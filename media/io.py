@@ -9,6 +9,7 @@ sub-tick and without waiting: waking up for each packet costs more than the pack
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -115,41 +116,59 @@ class UrgentPoll:
 
 
 class PortPool:
-    """Even ports of a range, drawn by binding: the kernel knows best what is free."""
+    """Even ports of a range with the odd ones above, drawn by binding: the kernel knows best what is free."""
 
     def __init__(self, address: str, first: int, last: int) -> None:
         self.address = address
-        ports = range(first + first % 2, last + 1, 2)
+        ports = range(first + first % 2, last, 2)
         self._free = deque(ports)
         self._resting: deque[tuple[float, int]] = deque()
 
-    def bind(self, host: str | None, now: float) -> socket.socket:
-        """A bound non-blocking UDP socket.
+    def bind(self, host: str | None, now: float) -> tuple[socket.socket, socket.socket]:
+        """Bound non-blocking UDP sockets of RTP and, on the port above, RTCP (RFC 3550 §11).
 
         Raises:
             NoPortError: all ports are in use or rest.
+            OSError: as the sockets do.
         """
         while self._resting and self._resting[0][0] <= now:
             self._free.append(self._resting.popleft()[1])
         address = host or self.address
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         for _ in range(len(self._free)):
             port = self._free.popleft()
-            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             try:
-                sock.bind((address, port))
-            except OSError as error:
-                sock.close()
+                pair = self._bind_pair(address, port)
+            except BaseException:
                 self._free.append(port)
-                if error.errno == 99:  # EADDRNOTAVAIL: no port of this address will do
-                    raise NoPortError(f"{address}: {error.strerror}") from error
-                continue
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RTP_RECEIVE_BUFFER)
-            return sock
+                raise
+            if pair is not None:
+                return pair
+            self._free.append(port)
         raise NoPortError(f"{address}: no free port")
 
+    def _bind_pair(self, address: str, port: int) -> tuple[socket.socket, socket.socket] | None:
+        """None: somebody else has one of them.  Raises NoPortError: no port of this address will do."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        bound: list[socket.socket] = []
+        try:
+            for number in (port, port + 1):
+                sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+                bound.append(sock)
+                sock.bind((address, number))
+        except OSError as error:
+            for sock in bound:
+                sock.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise NoPortError(f"{address}: {error.strerror}") from error
+            if error.errno == errno.EADDRINUSE:
+                return None
+            raise
+        rtp, rtcp = bound
+        rtp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RTP_RECEIVE_BUFFER)
+        return rtp, rtcp
+
     def release(self, port: int, now: float) -> None:
-        """The port's socket was closed; it rests before it is used again."""
+        """The sockets of a pair were closed; it rests before it is used again."""
         self._resting.append((now + PORT_REST_S, port))
 
 
@@ -266,6 +285,6 @@ class Resolver:
 
 
 def raise_descriptor_limit() -> None:
-    """As many descriptors as the system lets us have: two per leg."""
+    """As many descriptors as the system lets us have: three per leg."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -19,7 +20,10 @@ from media.noise import COMFORT_NOISE, ComfortNoise
 from media.order import GapBuffer, Released, RestartWatch, Verdict
 from media.patience import Patience
 from media.playout import PlayoutQueue
+from media.reception import Reception
 from media.resample import LINE_RATE_HZ, WIDE_LINE_RATE_HZ
+from media.rtcp import is_rtcp
+from media.rtcp_session import RtcpSession
 from media.rtp import HeaderColumns, RtpPacket, RtpParseError, parse_rtp_untrusted
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
 
@@ -70,6 +74,12 @@ class Receiver:
     losses: LossPattern = attrs.Factory(LossPattern)
     noise: ComfortNoise | None = None
     """The party pauses, and this is what its room sounds like (G.711)."""
+    reception: Reception | None = None
+    """Of the present source, for RTCP; None: nothing has come."""
+    on_rtcp: Callable[[memoryview], bool] | None = None
+    """Takes RTCP that shares the port; None: it does not."""
+    on_collision: Callable[[], None] | None = None
+    """The party's stream has our SSRC."""
     _gap: GapBuffer[RtpPacket | None] | None = None
     _carry: bytearray = attrs.Factory(bytearray)
     _restart: RestartWatch = attrs.Factory(RestartWatch)
@@ -122,16 +132,17 @@ class Receiver:
     def receive_untrusted(self, datagram: memoryview, tick: int) -> tuple[list[UplinkItem], list[Digit]]:
         """Takes one packet that the columnar path refused; what is released goes to the engine in order."""
         if not self.config.receive:
+            self._take_rtcp(datagram)
             return [], []
         try:
             packet = parse_rtp_untrusted(datagram)
         except RtpParseError:
-            self.counters.invalid += 1
+            self.counters.invalid += not self._take_rtcp(datagram)
             return [], []
         is_event = packet.payload_type == self.config.expected_dtmf_payload_type
         is_comfort_noise = packet.payload_type == COMFORT_NOISE
         if packet.payload_type != self.config.expected_payload_type and not is_event and not is_comfort_noise:
-            self.counters.invalid += 1
+            self.counters.invalid += not self._take_rtcp(datagram)
             return [], []
         table, row = self.table, self.row
         table.packets_in[row] += 1
@@ -155,6 +166,12 @@ class Receiver:
         self._settle()
         return items, digits
 
+    def _take_rtcp(self, datagram: memoryview) -> bool:
+        if self.on_rtcp is None or not is_rtcp(datagram):
+            return False
+        self.on_rtcp(datagram)
+        return True
+
     def handle_timer(self, tick: int) -> tuple[list[UplinkItem], list[Digit]]:
         """Gives up gaps and ends digits whose time is over."""
         items: list[UplinkItem] = []
@@ -164,6 +181,13 @@ class Receiver:
         digits = self.dtmf.handle_timer(now_ms=tick * TICK_MS)
         self._settle()
         return items, digits
+
+    @property
+    def highest_sequence(self) -> int:
+        """Of the newest packet that has come."""
+        if self._gap is not None:
+            return self._gap.highest
+        return (int(self.table.next_sequence[self.row]) - 1) & 0xFFFF
 
     @property
     def needs_timer(self) -> bool:
@@ -211,6 +235,9 @@ class Receiver:
         table.transit_base[row] = packet.timestamp
         table.jitter[row] = 0
         table.transit[row] = np.nan
+        self.reception = Reception.starting(packet.sequence, int(table.packets_in[row]))
+        if packet.ssrc == int(table.ssrc[row]) and self.on_collision is not None:
+            self.on_collision()
         self._gap = None
         self._patience.restart()
         self._missing = 0
@@ -246,12 +273,15 @@ class Receiver:
         match verdict:
             case Verdict.LATE if self._patience.came_after_all(packet.sequence, tick):
                 self.counters.late += 1
+                if self.reception is not None:
+                    self.reception.late += 1
             case Verdict.LATE:
                 self.counters.duplicate += 1
             case Verdict.DUPLICATE:
                 self.counters.duplicate += 1
             case Verdict.RESYNC:
                 self.counters.resync += 1
+                self.reception = Reception.starting(packet.sequence, int(table.packets_in[row]))
             case Verdict.ACCEPTED if packet.sequence == expected:
                 self.counters.reordered += 1
         items = self._release_all(released)
@@ -262,6 +292,9 @@ class Receiver:
         items: list[UplinkItem] = []
         for one in released:
             if one.missing:
+                if self.reception is not None:
+                    first = (one.sequence - one.missing) & 0xFFFF
+                    self.reception.lost(first, one.missing, int(self.table.packets_in[self.row]))
                 self._patience.given_up(one.sequence - one.missing, one.missing, one.opened)
             items += self._release(one.missing, one.item)
         return items
@@ -334,6 +367,7 @@ class Leg:
     speech_ended: int | None = None
     """Tick at which the caller stopped speaking, or the engine was connected: TTFB counts from here."""
     ttfb_ms: list[float] = attrs.Factory(list)
+    rtcp: RtcpSession | None = None
 
     def note_ttfb(self, ttfb_ms: float) -> None:
         """Remembers one answer's delay; the last `MAX_TTFB` count."""
@@ -360,17 +394,20 @@ class Leg:
             ended = not self.clip_loop
         return clip[start : start + size], ended
 
+    def octets_out(self, table: LegTable) -> int:
+        """Of payload."""
+        coded = self.receiver.coded
+        return int(table.packets_out[self.row]) * FRAME_SAMPLES if coded is None else coded.octets_out
+
     def stats(self, table: LegTable) -> dict[str, Any]:
         """Counters for the signalling side."""
         row, counters = self.row, self.counters
         ttfb = sorted(self.ttfb_ms)
-        coded = self.receiver.coded
-        octets_out = int(table.packets_out[row]) * FRAME_SAMPLES if coded is None else coded.octets_out
         return {
             "packets_in": int(table.packets_in[row]),
             "octets_in": int(table.octets_in[row]),
             "packets_out": int(table.packets_out[row]),
-            "octets_out": octets_out,
+            "octets_out": self.octets_out(table),
             "lost": counters.lost,
             "late": counters.late,
             "duplicate": counters.duplicate,
@@ -392,4 +429,5 @@ class Leg:
             "dtmf_in": counters.dtmf_in,
             "ttfb_ms": round(ttfb[len(ttfb) // 2], 1) if ttfb else None,
             "ttfb_max_ms": round(ttfb[-1], 1) if ttfb else None,
+            **(self.rtcp.stats() if self.rtcp is not None else {}),
         }

@@ -99,6 +99,12 @@ class GapBuffer(Generic[T]):
     def is_empty(self) -> bool:
         return not self._held
 
+    @property
+    def highest(self) -> int:
+        """Sequence number of the newest packet, held or released."""
+        ahead = max((sequence_distance(self.expected, s) for s in self._held), default=-1)
+        return (self.expected + ahead) & 0xFFFF
+
     def next_deadline(self) -> int | None:
         """The tick at which the gap is given up, None when there is no gap."""
         return self._give_up_at

@@ -12,6 +12,9 @@ make it the party again.  After that they do, for a party behind a translator ma
 
 With SRTP only packets that prove to be of the peer's key make anybody the party, and everything is decrypted before the
 plane sees it and encrypted after.  A leg without pays nothing for that.
+
+RTCP comes and goes by the socket beside (`media.rtcp_path`) or, where it was agreed, by this one; there it is told by
+its second octet, and it never makes anybody the party.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from media.control import ControlError, StreamConfig
+from media.control import StreamConfig
 from media.io import disconnect_udp
 from media.leg import Leg
 from media.plane import MediaPlane
+from media.rtcp import is_rtcp
+from media.rtcp_path import Address, RtcpPath, address_of, is_nowhere, rtcp_address_of
 from media.rtp import RtpParseError, parse_rtp_untrusted
 from media.srtp import SrtpError, SrtpKeys, SrtpLeg
 from media.table import NEVER
@@ -37,19 +42,25 @@ FORMER_TICKS: Final = 200
 CHANCE_TICKS: Final = 200
 """A second after another address was first, the signalled one can still become the party."""
 
-Address = tuple[str, int]
-
 
 class Party:
     """The far end of a leg's RTP stream."""
 
     def __init__(
-        self, plane: MediaPlane, leg: Leg, sock: socket.socket, on_first_packet: Callable[[Leg, str], None]
+        self,
+        plane: MediaPlane,
+        leg: Leg,
+        sock: socket.socket,
+        on_first_packet: Callable[[Leg, str], None],
+        rtcp: RtcpPath | None = None,
     ) -> None:
         name = sock.getsockname()
         self.host: str = name[0]
         self.port: int = name[1]
         self.sock = sock
+        self.rtcp = rtcp
+        self.on_rtcp: Callable[[memoryview], bool] | None = None
+        """Takes RTCP of the party's; whether it was any."""
         self._plane = plane
         self._leg = leg
         self._on_first_packet = on_first_packet
@@ -63,6 +74,7 @@ class Party:
         self._is_alone = False
         """Connected, and nothing of others is left in the socket's queue."""
         self._srtp: SrtpLeg | None = None
+        self._is_muxed = False
 
     def configure(self, config: StreamConfig) -> None:
         """Takes the stream's configuration, at first or as modified.
@@ -70,12 +82,16 @@ class Party:
         Raises:
             ControlError: codec, payload type, address or key that cannot be used.
         """
-        signalled = _address_of(config)
+        signalled, rtcp_signalled = address_of(config.remote_host, config.remote_port), rtcp_address_of(config)
         self._configure_srtp(config)
         self._leg.receiver.configure(config)
         if signalled != self._signalled:
             self._unlatch()
             self._signalled = signalled
+        if self.rtcp is not None:
+            self.rtcp.configure(rtcp_signalled)
+        self._is_muxed = config.rtcp_mux
+        self._leg.receiver.on_rtcp = self._take_rtcp_untrusted if config.rtcp_mux else None
         self._update_sending()
 
     def _configure_srtp(self, config: StreamConfig) -> None:
@@ -134,7 +150,11 @@ class Party:
             raise OSError(str(error)) from None  # counted like what the socket refuses
 
     def _receive_secure_untrusted(self, view: memoryview) -> int:
-        return self._unprotect_untrusted(view, self.sock.recv_into(view))
+        n = self.sock.recv_into(view)
+        if self._is_muxed and is_rtcp(view[:n]):
+            self._take_rtcp_untrusted(view[:n])
+            return 0
+        return self._unprotect_untrusted(view, n)
 
     def _unprotect_untrusted(self, view: memoryview, size: int) -> int:
         assert self._srtp is not None
@@ -160,6 +180,12 @@ class Party:
     def _receive_one_untrusted(self, view: memoryview) -> int:
         n, source = self.sock.recvfrom_into(view)
         address = (source[0], source[1])
+        if self._is_muxed and is_rtcp(view[:n]):
+            if address == (self._latched or self._signalled):
+                self._take_rtcp_untrusted(view[:n])
+            elif self._leg.rtcp is not None:
+                self._leg.rtcp.counters.stranger += 1
+            return 0
         if self._srtp is not None and (n := self._unprotect_untrusted(view, n)) == 0:
             return 0
         if address != self._latched:
@@ -209,18 +235,68 @@ class Party:
         expected = config.expected_payload_type, config.expected_dtmf_payload_type, 13
         return config.receive and packet.payload_type in expected
 
+    # ---- RTCP
+    @property
+    def has_rtcp_target(self) -> bool:
+        """Whether there is somebody to send reports to."""
+        if self._is_muxed:
+            target = self._latched or self._signalled
+            return target is not None and not is_nowhere(target)
+        return self.rtcp is not None and self.rtcp.target is not None
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Sends a compound; without anybody to send to it is dropped.
+
+        Raises:
+            OSError: as the socket does.
+        """
+        if not self.has_rtcp_target:
+            return
+        if self._srtp is not None:
+            packet = self._protect_rtcp(packet)
+        if not self._is_muxed and self.rtcp is not None:
+            self.rtcp.send(packet)
+        elif self._is_connected:
+            self.sock.send(packet)
+        elif (target := self._latched or self._signalled) is not None:
+            self.sock.sendto(packet, target)
+
+    def receive_rtcp_untrusted(self, buffer: memoryview) -> bool:
+        """Receives one datagram of the socket beside; False: it was a stranger's.
+
+        Raises:
+            OSError: as the socket does.
+        """
+        path = self.rtcp
+        if path is None:
+            return True
+        n, source = path.sock.recvfrom_into(buffer)
+        address = (source[0], source[1])
+        if self._is_muxed or not path.is_theirs(address, self._latched):
+            return False
+        if self._take_rtcp_untrusted(buffer[:n]):
+            path.latched = address
+        return True
+
+    def _protect_rtcp(self, packet: bytes) -> bytes:
+        assert self._srtp is not None
+        try:
+            return self._srtp.protect_rtcp(packet)
+        except SrtpError as error:
+            raise OSError(str(error)) from None
+
+    def _take_rtcp_untrusted(self, datagram: memoryview) -> bool:
+        """One datagram of the party's; whether it was RTCP, and of its key."""
+        if self._srtp is not None:
+            n = self._srtp.unprotect_untrusted(datagram, self._plane.tick, is_rtcp=True)
+            if not n:
+                self._leg.counters.srtp_invalid += 1
+                return False
+            datagram = datagram[:n]
+        return self.on_rtcp is not None and self.on_rtcp(datagram)
+
     def close(self) -> None:
+        """Closes the sockets."""
         self.sock.close()
-
-
-def _address_of(config: StreamConfig) -> Address | None:
-    host, port = config.remote_host, config.remote_port
-    if host is None or port == 0:
-        return None
-    if not 0 < port < 65536:
-        raise ControlError(f"remote port {port}")
-    try:
-        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
-    except OSError as error:
-        raise ControlError(f"remote host {host!r} is not an address") from error
-    return host, port
+        if self.rtcp is not None:
+            self.rtcp.sock.close()

@@ -85,6 +85,7 @@ class MediaPlane:
     Attributes:
         tick: number of the pass under way or done last.
         engine_poll: where established engine connections register.
+        rtcp_poll: where sockets of RTCP register; the plane only owns it.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -94,6 +95,7 @@ class MediaPlane:
         self.uplink = Uplink(self.table, self.banks, self, self.tap)
         self.downlink = Downlink(self.table, self.banks, self, BATCH_ROWS, self.tap)
         self.engine_poll = select.epoll()
+        self.rtcp_poll = select.epoll()
         self.observer: LegObserver
         self.tick = 0
         self.stray_errors = 0
@@ -386,6 +388,7 @@ class MediaPlane:
 
     def close(self) -> None:
         self._rtp_poll.close()
+        self.rtcp_poll.close()
         self.engine_poll.close()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -115,6 +115,7 @@ class RtcpCounters:
 class Received:
     """What follows from a datagram for the leg."""
 
+    is_valid: bool = True
     is_collision: bool = False
     """The peer uses our SSRC: `RtcpSession.change_ssrc`."""
     is_bye: bool = False
@@ -195,11 +196,6 @@ class RtcpSession:
         elif was_none or self._next is None:
             self._schedule(now, is_sender=False)
 
-    def restart_remote(self) -> None:
-        """The peer's place has changed: what was known of its view is over."""
-        self.remote = RemoteView()
-        self.bye_reason = None
-
     # ---- sending
     def next_deadline(self) -> float | None:
         return self._next
@@ -209,12 +205,15 @@ class RtcpSession:
         if self._next is not None:
             self._next = now + MIN_INTERVAL_S / 2
 
-    def handle_timer(self, now: float, figures: Callable[[], StreamFigures]) -> bytes | None:
-        """The report that is due, if one is; ``figures`` is asked only then."""
+    def handle_timer(self, now: float, sent: int, figures: Callable[[], StreamFigures]) -> bytes | None:
+        """The report that is due, if one is; ``figures`` is asked only then.
+
+        Args:
+            sent: packets that we have sent with the present SSRC.
+        """
         if self._next is None or now < self._next:
             return None
-        current = figures()
-        is_sender = current.sender.packets > self._packets_at_reports[0]
+        is_sender = sent > self._packets_at_reports[0]
         interval = self._randomised(now, is_sender)
         if interval is None:
             self._next = now + MIN_INTERVAL_S
@@ -222,10 +221,10 @@ class RtcpSession:
         if self._last_report + interval > now:
             self._next = self._last_report + interval
             return None
-        report = self._build(now, current, is_sender)
+        report = self._build(now, figures(), is_sender)
         self._last_report = now
         self._is_initial = False
-        self._packets_at_reports.append(current.sender.packets)
+        self._packets_at_reports.append(sent)
         self._note_size(len(report))
         self.counters.sent += 1
         self._schedule(now, is_sender)
@@ -248,8 +247,6 @@ class RtcpSession:
         self._packets_at_reports.extend((0, 0))
         self._sent_clocks.clear()
         self._heard_sent = 0
-        if self._peer in self._former_ssrcs:
-            self._peer_clock = None
         if not self._bandwidth.is_none:
             self._schedule(now, is_sender=False)
         return report
@@ -352,7 +349,7 @@ class RtcpSession:
             packets = parse_rtcp_untrusted(datagram)
         except RtcpParseError:
             self.counters.invalid += 1
-            return Received()
+            return Received(is_valid=False)
         self.counters.received += 1
         if self._is_our_own(packets):
             return Received()
@@ -361,12 +358,12 @@ class RtcpSession:
         for packet in packets:
             match packet:
                 case SenderReport():
-                    is_collision |= self._note_peer(packet.ssrc, now, is_sender=True)
+                    is_collision |= self._note_peer(packet.ssrc, now, sent, is_sender=True)
                     self._peer_clock = packet.ntp, packet.rtp_timestamp
                     self._last_sr = _middle(packet.ntp), now
                     self._take_reports(packet.reports, now, sent)
                 case ReceiverReport():
-                    is_collision |= self._note_peer(packet.ssrc, now, is_sender=False)
+                    is_collision |= self._note_peer(packet.ssrc, now, sent, is_sender=False)
                     self._take_reports(packet.reports, now, sent)
                 case Bye():
                     if self._peer in packet.ssrcs or not packet.ssrcs:
@@ -378,6 +375,22 @@ class RtcpSession:
                 case SourceDescription():
                     is_collision |= any(chunk.ssrc == self.ssrc for chunk in packet.chunks)
         return Received(is_collision=is_collision and self.may_change_ssrc, is_bye=is_bye)
+
+    def stats(self) -> dict[str, Any]:
+        """For the statistics of the leg; None: the peer has not said."""
+        remote, counters, trip_s = self.remote, self.counters, self.round_trip_s
+        return {
+            "rtcp_in": counters.received,
+            "rtcp_out": counters.sent,
+            "rtcp_invalid": counters.invalid,
+            "rtcp_stranger": counters.stranger,
+            "round_trip_ms": None if trip_s is None else round(trip_s * 1000, 1),
+            "peer_loss_percent": None if remote.fraction_lost is None else round(remote.fraction_lost * 100, 1),
+            "peer_lost": remote.cumulative_lost,
+            "peer_jitter_ms": None if remote.jitter is None else round(remote.jitter * 1000 / self.clock_rate, 2),
+            "peer_hears_nothing": remote.hears_nothing,
+            "peer_said_bye": self.bye_reason is not None,
+        }
 
     def unix_time_of(self, rtp_timestamp: int) -> float | None:
         """The peer's wall clock, in seconds since 1970, at a timestamp of its stream; None before its first report."""
@@ -392,13 +405,15 @@ class RtcpSession:
         chunks = (chunk for packet in packets if isinstance(packet, SourceDescription) for chunk in packet.chunks)
         return any((CNAME, self.cname) in chunk.items for chunk in chunks)
 
-    def _note_peer(self, ssrc: int, now: float, *, is_sender: bool) -> bool:
+    def _note_peer(self, ssrc: int, now: float, sent: int, *, is_sender: bool) -> bool:
         """Who speaks; whether with our number."""
         if ssrc == self.ssrc:
             return True
         if ssrc != self._peer:
             self._last_sr = self._last_rr = self._peer_clock = None
             self.bye_reason = None
+            if self._peer is not None:  # another source, perhaps another party
+                self.remote, self._heard_sent = RemoteView(), sent
         self._peer, self._peer_at, self._peer_is_sender = ssrc, now, is_sender
         return False
 

@@ -49,7 +49,7 @@ def read_rtcp(data: bytes) -> None:
     assert parse_rtcp_untrusted(build_rtcp(packets) or _RTCPS[0]) == (packets or parse_rtcp_untrusted(_RTCPS[0]))
     session = RtcpSession(ssrc=1, cname="c", random=lambda: 0.5, now=0.0, unix_s=1.7e9)
     session.receive_untrusted(data, now=1.0, sent=500)
-    report = session.handle_timer(9.0, lambda: StreamFigures(SenderFigures(5, 800, 800), None))
+    report = session.handle_timer(9.0, 5, lambda: StreamFigures(SenderFigures(5, 800, 800), None))
     assert report is not None
     parse_rtcp_untrusted(report)
 

@@ -35,7 +35,7 @@ def test_the_agent_answers_hears_and_is_heard():
             assert start["served_user"] == BOB
             assert (start["rate"], start["frame_ms"], start["session_case"]) == (16000, 20, "terminating_registered")
             host, port = media_of(leg)
-            assert here.ports_bound() == [port]
+            assert here.ports_bound() == [port, port + 1]
             for _ in range(10):
                 here.caller_rtp.send(host, port)
                 await trio.sleep(0.02)

@@ -30,30 +30,41 @@ def urgent() -> Iterator[UrgentPoll]:
 
 
 def test_ports_are_even_in_range_and_rest_after_use() -> None:
-    pool = PortPool(HOST, 42001, 42006)
-    sockets = [pool.bind(None, 0.0) for _ in range(3)]
-    ports = [s.getsockname()[1] for s in sockets]
+    pool = PortPool(HOST, 42001, 42008)
+    pairs = [pool.bind(None, 0.0) for _ in range(3)]
+    ports = [rtp.getsockname()[1] for rtp, _ in pairs]
     assert ports == [42002, 42004, 42006]
+    assert [rtcp.getsockname()[1] for _, rtcp in pairs] == [42003, 42005, 42007]
     with pytest.raises(NoPortError):
         pool.bind(None, 0.0)
-    sockets.pop().close()
+    for sock in pairs.pop():
+        sock.close()
     pool.release(ports.pop(), 1.0)
     with pytest.raises(NoPortError):
         pool.bind(None, 1.0 + PORT_REST_S - 0.1)
-    sockets.append(pool.bind(None, 1.0 + PORT_REST_S))
-    assert sockets[-1].getsockname()[1] == 42006
-    for sock in sockets:
-        sock.close()
+    pairs.append(pool.bind(None, 1.0 + PORT_REST_S))
+    assert pairs[-1][0].getsockname()[1] == 42006
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
 
 
-def test_a_port_that_somebody_else_has_is_passed_over() -> None:
+@pytest.mark.parametrize("taken", [42010, 42011])
+def test_a_pair_of_which_somebody_else_has_one_is_passed_over(taken: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind((HOST, 42010))
+        other.bind((HOST, taken))
         pool = PortPool(HOST, 42010, 42013)
-        with pool.bind(None, 0.0) as sock:
-            assert sock.getsockname()[1] == 42012
+        rtp, rtcp = pool.bind(None, 0.0)
+        with rtp, rtcp:
+            assert rtp.getsockname()[1] == 42012
+            with pytest.raises(NoPortError):
+                pool.bind(None, 0.0)
         with pytest.raises(NoPortError):
             pool.bind("192.0.2.1", 0.0)
+        other.close()
+        rtp, rtcp = pool.bind(None, 0.0)
+        with rtp, rtcp:
+            assert rtp.getsockname()[1] == 42010, "half a pair was kept"
 
 
 def test_timer_ticks(urgent: UrgentPoll) -> None:

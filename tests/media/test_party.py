@@ -17,6 +17,7 @@ from media.io import PortPool
 from media.leg import Leg, LegCounters, Receiver
 from media.party import FORMER_TICKS, STEADY_PACKETS, Party
 from media.plane import MediaPlane
+from media.rtcp_path import RtcpPath
 from media.rtp import MAX_PACKET_BYTES, build_rtp
 from media.table import NEVER
 
@@ -42,10 +43,12 @@ class Rig:
         self.config = StreamConfig(**{"codec": "PCMU", "payload_type": 0, "dtmf_payload_type": 101, **config})
         self.counters = LegCounters()
         self.leg = Leg("a", self.row, Receiver(self.plane.table, self.row, self.config, self.counters), self.counters)
-        self.ours = PortPool(HOST, 44400, 44499).bind(None, 0.0)
-        self.sockets.append(self.ours)
+        self.ours, rtcp = PortPool(HOST, 44400, 44499).bind(None, 0.0)
+        self.sockets += [self.ours, rtcp]
         self.latched: list[str] = []
-        self.party = Party(self.plane, self.leg, self.ours, lambda _leg, source: self.latched.append(source))
+        self.party = Party(
+            self.plane, self.leg, self.ours, lambda _leg, source: self.latched.append(source), RtcpPath(rtcp)
+        )
         self.receive = self.party.receive_untrusted
         self.plane.add_leg(self.leg, self.ours, self.party.receive_untrusted)
         self.party.configure(self.config)

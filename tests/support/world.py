@@ -431,7 +431,7 @@ class World:
         return {name: count for name, count in left.items() if count}
 
     def ports_bound(self) -> list[int]:
-        """RTP ports of the server that are open, as the kernel sees it."""
+        """RTP and RTCP ports of the server that are open, as the kernel sees it."""
         want = "".join(f"{int(part):02X}" for part in reversed(self.as_address.split(".")))
         ports = []
         with open("/proc/net/udp") as table:

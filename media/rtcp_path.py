@@ -1,0 +1,83 @@
+"""Where a leg's RTCP goes and whose is taken, when it has a port of its own (RFC 3550 §11, RFC 3605).
+
+Reports go to the signalled place, and once a valid one has come from elsewhere at the party's address, to where that
+came from.  Whose address is neither the signalled one nor the one that the party's RTP comes from, is a stranger.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import attrs
+
+from media.control import ControlError, StreamConfig
+
+__all__ = ["Address", "RtcpPath", "address_of", "is_nowhere", "rtcp_address_of"]
+
+Address = tuple[str, int]
+
+
+def is_nowhere(address: Address) -> bool:
+    """An old-style hold (RFC 3264 §8.4)."""
+    return address[0] in ("0.0.0.0", "::")
+
+
+def address_of(host: str | None, port: int) -> Address | None:
+    """A checked address; None: there is none.
+
+    Raises:
+        ControlError: it cannot be used.
+    """
+    if host is None or port == 0:
+        return None
+    if not 0 < port < 65536:
+        raise ControlError(f"remote port {port}")
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except OSError as error:
+        raise ControlError(f"remote host {host!r} is not an address") from error
+    return host, port
+
+
+def rtcp_address_of(config: StreamConfig) -> Address | None:
+    """Where the peer wants its reports; None: nowhere.
+
+    Raises:
+        ControlError: it cannot be used.
+    """
+    host, port = config.rtcp_host or config.remote_host, config.rtcp_port
+    if not port and config.remote_port:
+        port = config.remote_port if config.rtcp_mux else config.remote_port + 1
+        port = 0 if port == 65536 else port
+    address = address_of(host, port)
+    return None if address is None or is_nowhere(address) else address
+
+
+@attrs.define
+class RtcpPath:
+    """The socket beside that of RTP, and whom it is for."""
+
+    sock: socket.socket
+    signalled: Address | None = None
+    latched: Address | None = None
+
+    def configure(self, signalled: Address | None) -> None:
+        if signalled != self.signalled:
+            self.signalled, self.latched = signalled, None
+
+    @property
+    def target(self) -> Address | None:
+        return self.latched or self.signalled
+
+    def is_theirs(self, source: Address, rtp_source: Address | None) -> bool:
+        """Whether a datagram may be the party's; ``rtp_source``: where its RTP comes from."""
+        if source in (self.latched, self.signalled):
+            return True
+        if rtp_source is None or source[0] != rtp_source[0]:
+            return False
+        return self.latched is None or self.latched[0] != rtp_source[0]
+
+    def send(self, packet: bytes) -> None:
+        """Raises OSError: as the socket does."""
+        if (target := self.target) is not None:
+            self.sock.sendto(packet, target)
