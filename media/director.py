@@ -23,6 +23,7 @@ from media.one_way import OneWayWatch
 from media.party import Party
 from media.plane import MediaPlane
 from media.recording import Recorder
+from media.rtcp_figures import peer_view
 from media.rtcp_path import RtcpPath
 from media.rtcp_plane import RtcpPlane, bandwidth_of
 from media.table import NEVER, TICK_MS, TableFullError
@@ -48,10 +49,10 @@ class Director:
         self._emit = emit
         self._calls: dict[str, Call] = {}
         self._clips = ClipPlayer(plane.table, self._event)
-        self._rtcp = RtcpPlane(plane)
         self._engines = Engines(plane, urgent, self._clips, self._event)
         self._one_way = OneWayWatch(plane.table, plane.leg_of, self._event)
         self._recorder = Recorder(plane.tap, urgent, self._event)
+        self._rtcp = RtcpPlane(plane, self._one_way.peer_hears)
         plane.observer = self
 
     # ---- commands
@@ -293,7 +294,7 @@ class Director:
         return call
 
     def _stats_of(self, call: Call) -> dict[str, Any]:
-        return call.stats({**call.leg.stats(self._table), **figures_of(call.leg, self._table)})
+        return call.stats({**call.leg.stats(self._table), **figures_of(call.leg, self._table, peer_view(call.leg))})
 
     def _discard(self, sock: socket.socket, rtcp_sock: socket.socket) -> None:
         port = int(sock.getsockname()[1])

@@ -267,6 +267,7 @@ class Receiver:
         verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=self._wait(tick))
         if verdict is Verdict.LATE and self._restart.is_restart(packet.sequence, expected, tick) and self._gap.is_empty:
             self._gap = GapBuffer(packet.sequence)
+            self.reception = Reception.starting(packet.sequence, int(table.packets_in[row]))
             self.counters.resync += 1
             verdict, released = self._gap.receive(packet.sequence, item, tick=tick, wait_ticks=0)
             expected = -1

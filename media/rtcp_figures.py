@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from media.figures import CODEC_DELAY_MS, OWN_DELAY_MS
+from media.figures import CODEC_DELAY_MS, OWN_DELAY_MS, PeerView
 from media.leg import Leg
 from media.order import MAX_WAIT_TICKS, gap_wait_ticks
 from media.quality import Rating, rating
@@ -13,12 +13,25 @@ from media.rtcp_session import SenderFigures, SourceFigures, StreamFigures
 from media.rtcp_xr import VoipMetrics
 from media.table import FRAME_TICKS, TICK_MS, LegTable
 
-__all__ = ["sender_figures", "stream_figures"]
+__all__ = ["peer_view", "sender_figures", "stream_figures"]
 
 RX_CONFIG: Final = 0xB0
 """Enhanced concealment, adaptive jitter buffer (RFC 3611 §4.7.7); ours holds nothing back while nothing is missing."""
 END_SYSTEM_MS: Final = round(2 * OWN_DELAY_MS + CODEC_DELAY_MS)
 FRAME_MS: Final = FRAME_TICKS * TICK_MS
+
+
+def peer_view(leg: Leg) -> PeerView:
+    """What the party's reports say of the call."""
+    session = leg.rtcp
+    if session is None:
+        return PeerView()
+    remote, trip_s = session.remote, session.round_trip_s
+    return PeerView(
+        round_trip_ms=None if trip_s is None else trip_s * 1000,
+        loss_percent=None if remote.loss_share is None else remote.loss_share * 100,
+        jitter_ms=None if remote.jitter is None else remote.jitter * 1000 / session.clock_rate,
+    )
 
 
 def sender_figures(leg: Leg, table: LegTable, tick: int, base: SenderFigures | None = None) -> SenderFigures:

@@ -60,10 +60,15 @@ class _RtcpLeg:
 
 
 class RtcpPlane:
-    """All legs' sessions."""
+    """All legs' sessions.
 
-    def __init__(self, plane: MediaPlane) -> None:
+    Args:
+        on_report: told with each report of a party whether it hears anything of us.
+    """
+
+    def __init__(self, plane: MediaPlane, on_report: Callable[[Leg, bool], None]) -> None:
         self._plane = plane
+        self._on_report = on_report
         self._poll = plane.rtcp_poll
         self._legs: dict[int, _RtcpLeg] = {}
         """By row."""
@@ -175,6 +180,8 @@ class RtcpPlane:
             received = one.session.receive_untrusted(datagram, now=self._now, sent=self._sent(one))
             if received.is_collision:
                 self._change_ssrc(one)
+            elif received.is_valid and self._sent(one):
+                self._on_report(one.leg, not one.session.remote.hears_nothing)
             return received.is_valid
 
         return receive_untrusted

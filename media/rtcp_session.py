@@ -32,7 +32,7 @@ from media.rtcp import (
     ntp_of,
     parse_rtcp_untrusted,
 )
-from media.rtcp_xr import Dlrr, DlrrEntry, ExtendedReport, ReferenceTime, VoipMetrics, XrBlock
+from media.rtcp_xr import UNAVAILABLE, Dlrr, DlrrEntry, ExtendedReport, ReferenceTime, VoipMetrics, XrBlock
 from media.unwrap import timestamp_distance
 
 __all__ = ["Bandwidth", "Received", "RtcpCounters", "RtcpSession", "SenderFigures", "SourceFigures", "StreamFigures"]
@@ -126,11 +126,15 @@ class RemoteView:
     """What the peer reports of our stream, as of its last report.
 
     Attributes:
+        fraction_lost: between its last two reports, 0 to 1.
+        loss_share: since the stream began, 0 to 1.
+        jitter: in units of the RTP clock.
         hears_nothing: none of what we have lately sent has come to it.
     """
 
     fraction_lost: float | None = None
     cumulative_lost: int = 0
+    loss_share: float | None = None
     jitter: int | None = None
     highest_sequence: int | None = None
     hears_nothing: bool = False
@@ -388,6 +392,7 @@ class RtcpSession:
             "peer_loss_percent": None if remote.fraction_lost is None else round(remote.fraction_lost * 100, 1),
             "peer_lost": remote.cumulative_lost,
             "peer_jitter_ms": None if remote.jitter is None else round(remote.jitter * 1000 / self.clock_rate, 2),
+            "peer_r_factor": _known(remote.metrics.r_factor) if remote.metrics is not None else None,
             "peer_hears_nothing": remote.hears_nothing,
             "peer_said_bye": self.bye_reason is not None,
         }
@@ -431,6 +436,7 @@ class RtcpSession:
             return
         remote.fraction_lost = ours.fraction_lost / 256
         remote.cumulative_lost = ours.cumulative_lost
+        remote.loss_share = min(1.0, max(0, ours.cumulative_lost) / sent) if sent else 0.0
         remote.jitter = ours.jitter
         self._note_round_trip(now, ours.last_sr, ours.delay)
 
@@ -456,6 +462,10 @@ class RtcpSession:
         elapsed = timestamp_distance(delay, _middle(ntp_of(now + self._wall_offset)) - clock)
         if -CLOCK_SLACK <= elapsed <= MAX_ROUND_TRIP:
             self.round_trip_s = max(0, elapsed) / 65536
+
+
+def _known(value: int) -> int | None:
+    return None if value == UNAVAILABLE else value
 
 
 def _middle(ntp: int) -> int:

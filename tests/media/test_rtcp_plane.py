@@ -90,6 +90,7 @@ class Rig:
     urgent: UrgentPoll
     peer: Peer
     stranger: Peer
+    events: list[dict[str, Any]]
     place: tuple[str, int] = ("", 0)
     now: float = 0.0
     tick: int = 0
@@ -97,8 +98,9 @@ class Rig:
     @classmethod
     def build(cls) -> Rig:
         plane, urgent = MediaPlane(4), UrgentPoll()
-        director = Director(plane, PortPool(HOST, 44600, 44699), urgent, lambda _event: None)
-        return cls(plane, director, urgent, Peer(CALLER), Peer(STRANGER))
+        events: list[dict[str, Any]] = []
+        director = Director(plane, PortPool(HOST, 44600, 44699), urgent, events.append)
+        return cls(plane, director, urgent, Peer(CALLER), Peer(STRANGER), events)
 
     def config(self, **fields: Any) -> StreamConfig:
         defaults = {"codec": "PCMU", "payload_type": 0, "remote_host": CALLER, "remote_port": self.peer.port}
@@ -206,9 +208,15 @@ def test_what_the_peer_reports_is_in_the_statistics(rig: Rig) -> None:
     assert (stats["rtcp_in"], stats["rtcp_invalid"], stats["rtcp_stranger"]) == (1, 0, 0)
     assert stats["rtcp_out"] >= 1
     assert not stats["peer_hears_nothing"]
-    rig.run(3.0)
+    assert stats["quality"]["send"]["jitter_ms"] == 20.0
+    assert 2.0 < stats["quality"]["send"]["loss_percent"] < 2.5
+    rig.director._one_way.talking(rig.leg, rig.tick)
+    rig.run(3.0, speaks=True)
     rig.report(ReceiverReport(THEIRS, (rig.view(),)))
     assert rig.stats()["peer_hears_nothing"]
+    rig.report(ReceiverReport(THEIRS, (rig.view(highest_sequence=1),)))
+    told = [(event["direction"], event["over"]) for event in rig.events if event["ev"] == "one_way"]
+    assert told == [("send", False), ("send", True)]
 
 
 def test_a_round_trip(rig: Rig) -> None:
