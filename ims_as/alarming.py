@@ -9,8 +9,10 @@ import trio
 
 from diameter.node import DiameterNode
 from diameter.sh.client import ShClient
+from ims_as.media_pool import MediaPool
 from ims_as.oss.alarms import Alarm, AlarmChange, AlarmList
 from ims_as.oss.hss_watch import HssWatch
+from ims_as.oss.media_watch import MediaWatch
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.quality_watch import QualityWatch
@@ -32,6 +34,7 @@ class Alarming:
         self._metrics = metrics
         self._log = log
         self.alarms = AlarmList(f"{int(time.time()):x}-", on_change=self._tell)
+        self._media = MediaWatch(self.alarms)
 
     def _tell(self, change: AlarmChange, alarm: Alarm) -> None:
         definition, name = alarm.definition, alarm.definition.name
@@ -56,6 +59,18 @@ class Alarming:
         """Looks at how many calls have audio one way only, until cancelled."""
         while True:
             watch.observe(now=trio.current_time(), wall=time.time())
+            await trio.sleep(TICK_S)
+
+    def media_worker_lost(self, worker: str, detail: str) -> None:
+        """For the media pool."""
+        self._log.event("MEDIA_WORKER_LOST", worker=worker, detail=detail)
+        self._media.worker_lost(worker, detail, now=trio.current_time(), wall=time.time())
+
+    async def watch_media(self, pool: MediaPool) -> None:
+        """Looks at the media workers until cancelled."""
+        while True:
+            is_up = {name: link.alive for name, link in pool.links.items()}
+            self._media.observe(is_up, pool.refused, now=trio.current_time(), wall=time.time())
             await trio.sleep(TICK_S)
 
     async def watch_hss(self, node: DiameterNode, sh: ShClient, realm: str, hold_s: float) -> None:

@@ -54,7 +54,7 @@ from ims_as.diameter_setup import build_node_config, build_tls
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
-from ims_as.media_client import MediaPool
+from ims_as.media_pool import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.quality_watch import QualityWatch
@@ -117,11 +117,11 @@ class Application:
             self.node, self.sh = self._build_diameter()
         self.alarming = Alarming(self.metrics, self.log)
         ports = config.media.ports
-        self.media = MediaPool(
+        self.media = MediaPool.of_processes(
             workers=config.media.workers,
             address=config.media.address,
             ports=(ports.first, ports.last),
-            on_lost=lambda worker: self.log.event("MEDIA_WORKER_LOST", worker=worker),
+            on_lost=self.alarming.media_worker_lost,
         )
         self.context = self._build_context()
         self.peers = PeerLimiter()
@@ -298,6 +298,7 @@ class Application:
             self._parts = parts
             await parts.start(self.cdr.run)
             await parts.start(self.media.run)
+            parts.start_soon(self.alarming.watch_media, self.media)
             if self.node is not None and self.sh is not None:
                 await parts.start(self.node.run)
                 parts.start_soon(self.sh.run)

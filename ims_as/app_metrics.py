@@ -10,7 +10,7 @@ from ims_as.defence.gate import AdmissionGate
 from ims_as.errors import Result
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
-from ims_as.media_client import MediaPool
+from ims_as.media_pool import MediaPool
 from ims_as.oss.metrics import Metrics, sip_method_label
 from ims_as.transport.endpoint import Endpoint
 
@@ -111,8 +111,7 @@ class MetricsBridge:
 
     def _refresh_media(self) -> None:
         metrics = self.metrics
-        for index, link in list(self.media.links.items()):
-            name = f"w{index}"
+        for name, link in list(self.media.links.items()):
             metrics.media_worker_up.labels(name).set(int(link.alive))
             metrics.media_worker_load.labels(name).set(link.load)
             metrics.media_worker_legs.labels(name).set(link.legs)

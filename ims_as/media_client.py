@@ -1,19 +1,16 @@
-"""The signalling side of the media control channel: worker processes, their links, and one handle per leg.
+"""The signalling side of the media control channel: a link per worker and one handle per leg.
 
-``MediaPool.run`` starts the local workers and keeps them running: a worker that ends is started again, and each of its
-legs is told ``worker_lost``.  A command is a line written at once and an answer awaited with a deadline; events go to
-the listener of their leg by a plain call, so that nothing here can queue without bound.
+A command is a line written at once and an answer awaited with a deadline; events go to the listener of their leg by a
+plain call, so that nothing here can queue without bound.  When a worker is lost, each of its legs is told
+``worker_lost``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any
 
 import attrs
@@ -22,14 +19,12 @@ import trio
 from ims_as.errors import ImsAsError
 from media.control import ControlError, EngineTarget, LineReader, StreamConfig, encode_line, to_wire
 
-__all__ = ["MediaError", "MediaLeg", "MediaPool", "WorkerLink"]
+__all__ = ["Event", "MediaError", "MediaLeg", "WorkerLink"]
 
 COMMAND_DEADLINE_S = 2.0
 """Longest wait for the reply to a command that does no network work of its own."""
 OUTPUT_LIMIT_BYTES = 4 << 20
 """A worker that does not read for so long is hung; its link is closed."""
-RESTART_FIRST_S = 0.1
-RESTART_MAX_S = 5.0
 
 Event = dict[str, Any]
 _BESIDES = itertools.count(1)
@@ -42,6 +37,11 @@ class MediaError(ImsAsError):
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
+
+    @property
+    def is_lost(self) -> bool:
+        """The worker has gone, and its legs are told so: they move to another one."""
+        return self.code == "worker_lost"
 
 
 @attrs.define(eq=False)
@@ -65,6 +65,14 @@ class WorkerLink:
         self._output = bytearray()
         self._wake = trio.Event()
         self.unknown_messages = 0
+        self.received = 0
+        """Messages, of any kind: a sign of life."""
+        self.on_lost: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Called before the legs are told."""
+        self.was_cancelled = False
+        """It was our own end."""
+        self.ports: dict[str, int] = {}
+        """Local ports, by leg."""
 
     @property
     def legs(self) -> int:
@@ -75,6 +83,7 @@ class WorkerLink:
 
     def unlisten(self, leg: str) -> None:
         self._listeners.pop(leg, None)
+        self.ports.pop(leg, None)
 
     def post(self, cmd: str, leg: str | None = None, **fields: Any) -> int:
         """Sends a command without waiting for its reply."""
@@ -136,8 +145,11 @@ class WorkerLink:
                 nursery.cancel_scope.cancel()
         finally:
             self.alive = False
+            self.was_cancelled = trio.current_effective_deadline() == -inf
             for pending in list(self._pending.values()):
                 pending.event.set()
+            with trio.CancelScope(shield=True):
+                await self.on_lost()
             for leg, listener in list(self._listeners.items()):
                 listener({"ev": "worker_lost", "leg": leg})
             self._listeners.clear()
@@ -173,6 +185,7 @@ class WorkerLink:
                 self._receive(message)
 
     def _receive(self, message: Event) -> None:
+        self.received += 1
         number = message.get("re")
         if number is not None:
             pending = self._pending.get(number)
@@ -208,12 +221,23 @@ class MediaLeg:
     host: str = ""
     port: int = 0
     released: bool = False
+    stream: StreamConfig | None = None
+    """What the worker was told last."""
 
-    async def open(self, stream: StreamConfig, engine: EngineTarget | None, *, keep: bool = False) -> Event:
-        """Binds the port and connects the engine; raises MediaError, after which nothing is left open (unless keep)."""
+    async def open(
+        self, stream: StreamConfig, engine: EngineTarget | None, *, keep: bool = False, port: int | None = None
+    ) -> Event:
+        """Binds the port and connects the engine; raises MediaError, after which nothing is left open (unless keep).
+
+        Args:
+            port: local port to have if it is free; another one else.
+        """
         self.link.listen(self.name, self.on_event)
+        self.stream = stream
         wait_s = COMMAND_DEADLINE_S + (engine.connect_timeout_ms / 1000 if engine else 0)
         fields: dict[str, Any] = {"stream": to_wire(stream), "keep": keep}
+        if port is not None:
+            fields["port"] = port
         if engine is not None:
             fields["engine"] = to_wire(engine)
         try:
@@ -226,6 +250,7 @@ class MediaLeg:
             self.discard()
             raise
         self.host, self.port = str(reply["host"]), int(reply["port"])
+        self.link.ports[self.name] = self.port
         return reply
 
     def beside(self, on_event: Callable[[Event], None]) -> MediaLeg:
@@ -241,10 +266,17 @@ class MediaLeg:
         return await self.link.command("attach", self.name, deadline_s=wait_s, engine=to_wire(engine))
 
     async def modify(self, stream: StreamConfig) -> None:
-        await self.link.command("modify", self.name, stream=to_wire(stream))
+        before, self.stream = self.stream, stream
+        try:
+            await self.link.command("modify", self.name, stream=to_wire(stream))
+        except MediaError as error:
+            if not error.is_lost:
+                self.stream = before
+            raise
 
     def modify_soon(self, stream: StreamConfig) -> None:
         """As modify, without waiting: for a change that the worker cannot refuse."""
+        self.stream = stream
         self.link.post("modify", self.name, stream=to_wire(stream))
 
     def talking(self) -> None:
@@ -285,105 +317,3 @@ class MediaLeg:
             self.released = True
             self.link.unlisten(self.name)
             self.link.post("release", self.name, reason=reason)
-
-
-class MediaPool:
-    """The media workers of this process."""
-
-    def __init__(
-        self,
-        *,
-        workers: int,
-        address: str,
-        ports: tuple[int, int],
-        on_lost: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        first, last = ports
-        share = (last - first + 1) // workers
-        self._ranges = [(first + i * share, first + (i + 1) * share - 1) for i in range(workers)]
-        self._address = address
-        self._on_lost = on_lost
-        self._names = itertools.count(1)
-        self.links: dict[int, WorkerLink] = {}
-        self.restarts = 0
-
-    @property
-    def is_ready(self) -> bool:
-        return any(link.alive for link in self.links.values())
-
-    @property
-    def legs(self) -> int:
-        return sum(link.legs for link in self.links.values())
-
-    def new_leg(self, on_event: Callable[[Event], None]) -> MediaLeg:
-        """A leg on the least loaded worker; nothing is reserved yet.  Raises MediaError("no_worker")."""
-        alive = [link for link in self.links.values() if link.alive]
-        if not alive:
-            raise MediaError("no_worker")
-        link = min(alive, key=lambda each: (each.legs, each.load))
-        return MediaLeg(f"l{next(self._names)}", link, on_event)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Runs the workers until cancelled; started when the first of each has connected."""
-        async with trio.open_nursery() as nursery:
-            for index in range(len(self._ranges)):
-                await nursery.start(self._keep_worker, index)
-            task_status.started()
-
-    async def _keep_worker(self, index: int, *, task_status: trio.TaskStatus[None]) -> None:
-        delay_s = RESTART_FIRST_S
-        while True:
-            began = trio.current_time()
-            started = await self._run_worker(index, task_status)
-            if started:
-                task_status = trio.TASK_STATUS_IGNORED
-            elif task_status is not trio.TASK_STATUS_IGNORED:
-                raise MediaError("no_worker", f"worker {index} did not start")
-            self.restarts += 1
-            self._on_lost(f"w{index}")
-            delay_s = RESTART_FIRST_S if trio.current_time() - began > 10 else min(delay_s * 2, RESTART_MAX_S)
-            await trio.sleep(delay_s)
-
-    async def _run_worker(self, index: int, task_status: trio.TaskStatus[None]) -> bool:
-        """One life of one worker process.  Returns whether it ever answered."""
-        ours, theirs = socket.socketpair()
-        first, last = self._ranges[index]
-        argv = [sys.executable, "-m", "media.worker", "--control-fd", str(theirs.fileno()), "--address", self._address]
-        argv += ["--ports", f"{first}-{last}", "--name", f"w{index}"]
-        process = await trio.lowlevel.open_process(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-        theirs.close()
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(_non_blocking(ours)))
-        link = WorkerLink(f"w{index}", stream)
-        answered = False
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(link.run)
-                await link.command("ping", deadline_s=20.0)
-                answered = True
-                self.links[index] = link
-                task_status.started()
-                await process.wait()
-                nursery.cancel_scope.cancel()
-        except* MediaError:
-            pass  # it never answered: ended below, and tried again
-        finally:
-            self.links.pop(index, None)
-            with trio.CancelScope(shield=True):
-                await stream.aclose()
-                await _end_process(process)
-        return answered
-
-
-def _non_blocking(sock: socket.socket) -> socket.socket:
-    sock.setblocking(False)
-    return sock
-
-
-async def _end_process(process: trio.Process) -> None:
-    """The worker ends when its control channel closes; it has a second for that."""
-    with trio.move_on_after(1.0):
-        await process.wait()
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

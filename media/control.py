@@ -15,7 +15,8 @@ open       ``stream``: StreamConfig; ``engine``: EngineTarget or null.  Binds th
            once.  Reply when the port is bound and the engine is ready: ``host``, ``port``, ``engine_ms``.  Errors:
            ``no_port``, ``full``, ``engine_refused``, ``engine_timeout``, ``engine_rejected``, ``bad_command``.
            On an engine error nothing is left open unless ``keep`` is true (then the port stays, reply has host, port).
-reserve    ``stream``.  As open without an engine.
+           ``port``: local port to bind if it is free, though it is not of the worker's range.
+reserve    ``stream``, ``port``.  As open without an engine.
 attach     ``engine``: EngineTarget.  Connects an(other) engine to an open leg; reply ``engine_ms``; errors as open.
            What the leg hears meanwhile (filler) goes on until the engine's first audio.
 modify     ``stream``: StreamConfig with the new remote address, codec or direction; takes effect at once.
@@ -35,6 +36,8 @@ record_…   ``record_pause``, ``record_resume``, ``record_stop``.  A released l
 stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms …).
 ping       Reply ``load`` (share of the tick budget used, 0–1), ``legs``, ``sockets``, ``max_late_ms``, ``guarded``
            (packets and engine messages dropped because of an error of the worker's own).
+ports      ``first``, ``last``: the range of local ports from now on; ``resting``: those of it that are not to be drawn
+           for a while.  For a worker that was started to stand by.
 drain      No new legs from now on.
 shutdown   Releases all legs and ends the worker process.
 ========== =========================================================================================================

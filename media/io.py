@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from queue import SimpleQueue
 from typing import Final
 
@@ -120,9 +120,25 @@ class PortPool:
 
     def __init__(self, address: str, first: int, last: int) -> None:
         self.address = address
-        ports = range(first + first % 2, last, 2)
-        self._free = deque(ports)
+        self._free: deque[int] = deque()
         self._resting: deque[tuple[float, int]] = deque()
+        self.use(first, last)
+
+    def use(self, first: int, last: int) -> None:
+        """From now on the ports are drawn from this range; an empty one (``last < first``) is for later."""
+        self._range = range(first + first % 2, last, 2)
+        self._free = deque(self._range)
+
+    def rest(self, ports: Collection[int], now: float) -> None:
+        """Those were just in use by a worker that is gone: its parties may still send there."""
+        self._free = deque(port for port in self._free if port not in ports)
+        self._resting.extend((now + PORT_REST_S, port) for port in ports if port in self._range)
+
+    def put_first(self, port: int) -> None:
+        """The port that is drawn next if it is free, though it rests or is not of the range: its party knows it."""
+        if port in self._free:
+            self._free.remove(port)
+        self._free.appendleft(port)
 
     def bind(self, host: str | None, now: float) -> tuple[socket.socket, socket.socket]:
         """Bound non-blocking UDP sockets of RTP and, on the port above, RTCP (RFC 3550 §11).
@@ -139,12 +155,16 @@ class PortPool:
             try:
                 pair = self._bind_pair(address, port)
             except BaseException:
-                self._free.append(port)
+                self._give_back(port)
                 raise
             if pair is not None:
                 return pair
-            self._free.append(port)
+            self._give_back(port)
         raise NoPortError(f"{address}: no free port")
+
+    def _give_back(self, port: int) -> None:
+        if port in self._range:
+            self._free.append(port)
 
     def _bind_pair(self, address: str, port: int) -> tuple[socket.socket, socket.socket] | None:
         """None: somebody else has one of them.  Raises NoPortError: no port of this address will do."""
@@ -169,7 +189,8 @@ class PortPool:
 
     def release(self, port: int, now: float) -> None:
         """The sockets of a pair were closed; it rests before it is used again."""
-        self._resting.append((now + PORT_REST_S, port))
+        if port in self._range:
+            self._resting.append((now + PORT_REST_S, port))
 
 
 def disconnect_udp(sock: socket.socket) -> None:

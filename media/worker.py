@@ -36,6 +36,7 @@ __all__ = ["Worker", "WorkerConfig", "main"]
 MAX_LEGS: Final = 2048
 MAX_UNSENT_BYTES: Final = 8 << 20
 """A signalling process that reads nothing for so long is dead, whatever its socket says."""
+MAX_PORT: Final = 65535
 LOAD_TICKS: Final = 200
 COLLECT_TICKS: Final = 400
 FULL_COLLECT_TICKS: Final = 12_000
@@ -65,8 +66,8 @@ class Worker:
         self._urgent = UrgentPoll()
         self._timer = TickTimer()
         self._plane = MediaPlane(config.max_legs)
-        ports = PortPool(config.address, config.first_port, config.last_port)
-        self._director = Director(self._plane, ports, self._urgent, self._send)
+        self._ports = PortPool(config.address, config.first_port, config.last_port)
+        self._director = Director(self._plane, self._ports, self._urgent, self._send)
         self._reader = LineReader()
         self._unsent = bytearray()
         self._is_running = True
@@ -94,6 +95,7 @@ class Worker:
             "record_resume": partial(self._record, "resume"),
             "record_stop": partial(self._record, "stop"),
             "ping": self._ping,
+            "ports": self._take_ports,
             "drain": self._drain,
             "shutdown": self._shutdown,
         }
@@ -233,7 +235,9 @@ class Worker:
     # ---- commands
     def _open(self, number: int, message: dict[str, Any]) -> dict[str, Any] | None:
         self._refuse_if_draining()
-        engine = message.get("engine")
+        engine, port = message.get("engine"), message.get("port")
+        if isinstance(port, int) and 0 < port <= MAX_PORT:
+            self._ports.put_first(port)
         self._director.open(
             _text(message, "leg"),
             from_wire(StreamConfig, message.get("stream")),
@@ -299,6 +303,15 @@ class Worker:
     def _ping(self, _number: int, _message: dict[str, Any]) -> dict[str, Any]:
         return self._load_fields()
 
+    def _take_ports(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:
+        first, last = message.get("first"), message.get("last")
+        if not isinstance(first, int) or not isinstance(last, int) or not 0 < first <= last <= MAX_PORT:
+            raise CommandError("bad_command", "first and last are ports")
+        resting = message.get("resting", [])
+        self._ports.use(first, last)
+        self._ports.rest({port for port in resting if isinstance(port, int)}, time.monotonic())
+        return {}
+
     def _drain(self, _number: int, _message: dict[str, Any]) -> dict[str, Any]:
         self._is_draining = True
         return {"legs": self._director.legs}
@@ -324,7 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m media.worker")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--address", required=True)
-    parser.add_argument("--ports", required=True, help="first-last")
+    parser.add_argument("--ports", default="2-1", help="first-last; without it they are told by the command ports")
     parser.add_argument("--name", default="w0")
     options = parser.parse_args(arguments)
     first, _, last = options.ports.partition("-")

@@ -24,6 +24,7 @@ from ims_as.call.give_back import unable
 from ims_as.call.join import Join
 from ims_as.call.media_description import CallDescription
 from ims_as.call.media_events import MediaEvents
+from ims_as.call.media_recovery import MEDIA_LOST, MediaRecovery
 from ims_as.call.profile import UserProfile
 from ims_as.call.record import CallRecord, CallState
 from ims_as.call.refer_out import start_handover
@@ -105,7 +106,10 @@ class AgentCall:
         self._former: list[InviteSession] = []
         self._party_request: Request | None = None
         self._requests = CallerRequests(self)
-        self._media = MediaEvents(self)
+        self.media_events = MediaEvents(self)
+        self.recovery = MediaRecovery(self)
+        self.describe_again: Callable[[], None] = _nothing
+        """Set while a description of ours has been made but not sent: makes it anew when the port has changed."""
         self._transaction = transaction
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -135,7 +139,7 @@ class AgentCall:
         """Cuts the circles among the parts of the call, which is over: so it is freed now, not by the collector."""
         self._nursery = None
         self.engines = self.handover = self.join = None
-        del self.offers, self.digits, self._requests, self._media
+        del self.offers, self.digits, self._requests, self.media_events, self.recovery, self.describe_again
 
     async def _set_up(self) -> bool:
         """False when the call is over already."""
@@ -260,7 +264,7 @@ class AgentCall:
             case "caller":
                 await self._receive_caller(event)
             case "media":
-                await self._media.receive(event)
+                await self.media_events.receive(event)
             case "info":
                 self.digits.receive_info(event)
             case "callee":
@@ -297,6 +301,10 @@ class AgentCall:
                 self.end(Termination(Result.CANCELLED, "caller", "cancel", 487))
             case Rejected(status=status):
                 self.end(Termination(Result.FAILED, "ims-as", "answer-not-sent", status))
+            case _ if self.recovery.takes(event):
+                await self.recovery.receive(event)
+            case _ if self.recovery.defers(event):
+                return
             case _ if self.handover is not None and self.handover.owns_offers:
                 await self.handover.receive_caller(event)
             case _ if self.join is not None:
@@ -381,6 +389,7 @@ class AgentCall:
             self.leg.tell_engine({"event": "party", "uri": uri, "cause": cause})
         if description.stream is not None:
             self.offers.note_direction(description.stream)
+        self.recovery.tell_party()
         if former is not None:
             self._former.append(former)
             if cause == "replaces":
@@ -396,8 +405,9 @@ class AgentCall:
         """
         if self.join is not None:
             self.join.take_back(has_moved=has_moved)
-        elif self.leg is not None and not self.engine_lost:
-            self.leg.tell_engine({"event": "transfer", "state": "failed", "cause": cause})
+        elif self.leg is not None and (not self.engine_lost or self.recovery.is_attaching):
+            if not self.engine_lost:
+                self.leg.tell_engine({"event": "transfer", "state": "failed", "cause": cause})
             if has_moved:
                 self.offers.reclaim()
         else:
@@ -408,7 +418,7 @@ class AgentCall:
             self.leg.play("builtin:congestion", loop=False)
             await trio.sleep(2.0)
         self.trace("decision", "ims-as", "ims-as", f"nobody to hand the caller to: {cause}")
-        self.post("local", "engine-lost")
+        self.post("local", "engine-lost" if self.leg is not None else MEDIA_LOST)
 
     # ---------------------------------------------------------------- end
 
@@ -463,6 +473,8 @@ class AgentCall:
                 source, event = self._inbox.receive_nowait()
                 if source == "refer":
                     event.close()
+                elif source == "media" and event.get("moved_to") is not None:
+                    event["moved_to"].discard()
                 elif source == "callee":
                     event[0].close()
 
@@ -471,6 +483,10 @@ def _is_last(source: str, event: Any) -> bool:
     """Whether nothing comes after it: the end of a dialog, or our own wish to end the call."""
     inner = event[1] if source == "callee" else event
     return source == "local" or isinstance(inner, Ended | Cancelled | Rejected)
+
+
+def _nothing() -> None:
+    """What is to be described anew where nothing is."""
 
 
 def _label(reason: str) -> str:

@@ -38,6 +38,7 @@ class Answering:
         self._config = config
         self._headers = recv_info(call.request)
         request = call.request
+        self._body = b""
         self._is_described = False
         """The caller has our description in a provisional response."""
         self._is_reliable = has_tag(request, "supported", RELIABLE) or has_tag(request, "require", RELIABLE)
@@ -47,18 +48,38 @@ class Answering:
         call = self._call
         session = self._accept()
         offer = sdp_of(call.request)
-        body = call.description.answer_untrusted(offer) if offer else call.description.offer()
+        self._describe(offer)
         if call.description.stream is not None:
             call.offers.note_direction(call.description.stream)
         if self._must_wait_for_resources(has_offer=bool(offer)):
-            if not await self._wait_for_resources(session, body):
+            if not await self._wait_for_resources(session):
                 return False
         elif self._config.mode is AnswerMode.EARLY_MEDIA and (offer or self._is_reliable):
-            session.provisional(183, headers=[*self._headers, *self._authorization()], body=body)
-            self._is_described = True
+            session.provisional(183, headers=[*self._headers, *self._authorization()], body=self._body)
+            self._note_described()
         if not await self._alert(session):
             return False
-        return await self._send_ok(session, body)
+        return await self._send_ok(session)
+
+    def _describe(self, offer: bytes) -> None:
+        """Our description, to be sent with the 200 at the latest; until it is, it follows the port."""
+        call, description = self._call, self._call.description
+
+        def again() -> None:
+            assert call.leg is not None
+            if offer:
+                description.withdraw_answer()
+            else:
+                description.withdraw_offer()
+            description.bind(call.leg.host, call.leg.port)
+            self._body = description.answer_untrusted(offer) if offer else description.offer()
+
+        self._body = description.answer_untrusted(offer) if offer else description.offer()
+        call.describe_again = again
+
+    def _note_described(self) -> None:
+        self._is_described = True
+        self._call.describe_again = lambda: None
 
     def _accept(self) -> InviteSession:
         call, context = self._call, self._call.context
@@ -84,7 +105,7 @@ class Answering:
         preconditions = self._call.description.preconditions
         return preconditions is not None and not preconditions.is_met
 
-    async def _wait_for_resources(self, session: InviteSession, body: bytes) -> bool:
+    async def _wait_for_resources(self, session: InviteSession) -> bool:
         """183 with our side of the table, then the caller's UPDATE (RFC 3312 §7)."""
         call = self._call
         preconditions = call.description.preconditions
@@ -93,8 +114,8 @@ class Answering:
             return False
         call.trace("decision", "ims-as", "ims-as", "waits for the caller's resources")
         headers = [("Require", PRECONDITION), *self._headers, *self._authorization()]
-        session.provisional(183, headers=headers, body=body, reliable=True)
-        self._is_described = True
+        session.provisional(183, headers=headers, body=self._body, reliable=True)
+        self._note_described()
         deadline = call.context.now() + self._config.resources_ms / 1000
         if await call.serve(self._has_resources, deadline=deadline):
             return True
@@ -145,9 +166,10 @@ class Answering:
 
     # ---------------------------------------------------------------- 200
 
-    async def _send_ok(self, session: InviteSession, body: bytes) -> bool:
+    async def _send_ok(self, session: InviteSession) -> bool:
         call, context = self._call, self._call.context
-        session.answer(body, headers=self._headers)
+        session.answer(self._body, headers=self._headers)
+        self._note_described()
         # a reliable provisional response that is not acknowledged holds it back
         if not session.is_answered and not await call.serve(lambda: session.is_answered, deadline=None):
             return False
@@ -157,6 +179,7 @@ class Answering:
         call.record.answered_at = context.wall()
         call.record.state = CallState.TALKING
         limit_duration(call)
+        call.recovery.tell_party()
         setup_ms = call.record.setup_ms
         if setup_ms is not None:
             context.metrics.setup_seconds.observe(setup_ms / 1000)

@@ -151,10 +151,12 @@ class CallerOffers:
         assert stream is not None
         try:
             await leg.modify(self.media_of(stream))
-        except MediaError:
-            description.withdraw_answer()
-            reject(500, [])
-            return
+        except MediaError as error:
+            if not error.is_lost:
+                description.withdraw_answer()
+                reject(500, [])
+                return
+            # what is agreed is done on another worker, and its port is told in an offer of ours
         if accept(answer):
             self.note_direction(stream)
             return
@@ -176,14 +178,15 @@ class CallerOffers:
         """What the caller says to our offer: in the ACK, as a rule."""
         call = self._call
         description, before = call.description, call.description.stream
-        if not description.is_offering or call.leg is None:
+        if not description.is_offering or (call.leg is None and not call.recovery.is_pending):
             return
         if not answer and before is not None:
             description.withdraw_offer()  # it owes us an answer; what was agreed before still works
             return
         try:
             stream = description.take_answer_untrusted(answer)
-            await call.leg.modify(self.media_of(stream))
+            if call.leg is not None:
+                await call.leg.modify(self.media_of(stream))
         except SdpError as error:
             call.trace("decision", "ims-as", "ims-as", "the caller's answer cannot be used", str(error))
             if call.is_early:
@@ -191,7 +194,8 @@ class CallerOffers:
                 return
             call.hang_up(Termination(Result.FAILED, "caller", "answer-unusable", 488))
         except MediaError as error:
-            call.hang_up(Termination(Result.FAILED, "ims-as", error.code, None))
+            if not error.is_lost:  # a lost leg is replaced, with what is agreed now
+                call.hang_up(Termination(Result.FAILED, "ims-as", error.code, None))
         else:
             self.note_direction(stream)
 

@@ -25,7 +25,7 @@ from ims_as.defence.user_limits import UserLimits
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable
-from ims_as.media_client import MediaPool
+from ims_as.media_pool import MediaPool
 from ims_as.oss.alarms import AlarmList
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ims_as.config import EngineConfig
 from ims_as.isc.privacy import visible_caller
-from ims_as.media_client import MediaError
+from ims_as.media_client import MediaError, MediaLeg
 from media.control import EngineTarget, StreamConfig
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ class EngineChain:
                 share_s = min(share_s, engine.connect_timeout_ms / 1000)
             if share_s <= 0:
                 raise MediaError("engine_timeout", "the answer budget is used up")
-            leg = context.media.new_leg(call.on_media)
             try:
-                reply = await leg.open(stream, self._target(engine, int(share_s * 1000), resume=False))
+                leg, reply = await self._open_leg(stream, engine, now + share_s)
             except MediaError as error:
                 self._note(engine, error)
                 last = error
@@ -62,8 +61,26 @@ class EngineChain:
             return
         raise last
 
+    async def _open_leg(
+        self, stream: StreamConfig, engine: EngineConfig, deadline: float
+    ) -> tuple[MediaLeg, dict[str, Any]]:
+        """A worker that is lost meanwhile is replaced by another, and nobody notices.  Raises MediaError."""
+        context = self._call.context
+        while True:
+            left_s = deadline - context.now()
+            leg = context.media.new_leg(self._call.on_media)
+            try:
+                return leg, await leg.open(stream, self._target(engine, max(1, int(left_s * 1000)), resume=False))
+            except MediaError as error:
+                if not error.is_lost or context.now() >= deadline:
+                    raise
+
     async def reattach(self) -> bool:
-        """The lost engine once more, then those behind it; True when one took the call."""
+        """The lost engine once more, then those behind it; True when one took the call.
+
+        Raises:
+            MediaError: the media worker is lost (`MediaError.is_lost`).
+        """
         call = self._call
         for index in range(self._current, len(self._engines)):
             engine = self._engines[index]
@@ -74,6 +91,8 @@ class EngineChain:
             try:
                 reply = await call.leg.attach(self._target(engine, RECONNECT_MS, resume=index == self._current))
             except MediaError as error:
+                if error.is_lost:
+                    raise
                 self._note(engine, error)
                 continue
             self._note(engine, None, reply)

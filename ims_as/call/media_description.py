@@ -74,6 +74,10 @@ class CallDescription:
         self._exchange = OfferAnswer(LocalMedia(address, PLACEHOLDER_PORT, codecs, srtp=srtp), self._session)
         self._read: tuple[bytes, SessionDescription] | None = None
         """An offer is looked at twice: before there is a port, and for the answer."""
+        self.told: tuple[str, int] | None = None
+        """Address and port in the description that the caller has from us, once it has one."""
+        self._told_before: tuple[str, int] | None = None
+        self._offered_at: tuple[str, int] | None = None
 
     @property
     def stream(self) -> AudioStream | None:
@@ -123,11 +127,14 @@ class CallDescription:
         """
         read, self._read = self._read, None
         description = read[1] if read is not None and read[0] == offer else parse_sdp_untrusted(offer)
-        return self._exchange.receive_offer(description).answer.to_bytes()
+        answer = self._exchange.receive_offer(description).answer.to_bytes()
+        self._told_before, self.told = self.told, self._place
+        return answer
 
     def withdraw_answer(self) -> None:
         """The answer made last was not sent: ``stream`` and version are as before."""
         self._exchange.withdraw_answer()
+        self.told = self._told_before
 
     def offer(self) -> bytes:
         """An offer of all that we can do, where the caller's INVITE has none (RFC 6337 §5.2.5: whatever holds now).
@@ -135,7 +142,24 @@ class CallDescription:
         Raises:
             LocalProtocolError: one is open already.
         """
-        return self._exchange.send_offer().to_bytes()
+        offer = self._exchange.send_offer().to_bytes()
+        self._offered_at = self._place
+        return offer
+
+    def offer_again(self) -> bytes:
+        """An offer of what the caller has from us, but for address and port (`bind`).
+
+        Raises:
+            LocalProtocolError: one is open already, or the caller has nothing yet.
+        """
+        offer = self._exchange.repeat_offer().to_bytes()
+        self._offered_at = self._place
+        return offer
+
+    @property
+    def _place(self) -> tuple[str, int]:
+        local = self._exchange.local
+        return local.address, local.port
 
     def withdraw_offer(self) -> None:
         """The offer was not sent, or nobody answered it: everything is as before."""
@@ -165,7 +189,9 @@ class CallDescription:
         except SdpError:
             self._exchange.abandon_offer()
             raise
-        return self._exchange.receive_answer(description)
+        stream = self._exchange.receive_answer(description)
+        self.told = self._offered_at
+        return stream
 
     def relay_untrusted(self, body: bytes) -> bytes:
         """Another party's description, to be sent into this dialog as ours.

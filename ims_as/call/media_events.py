@@ -9,6 +9,7 @@ from ims_as.call.give_back import refuse
 from ims_as.call.record import CallState
 from ims_as.call.target_policy import queue_of
 from ims_as.errors import Result, Termination
+from ims_as.media_client import MediaError
 
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
@@ -57,9 +58,9 @@ class MediaEvents:
                 call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)
                 call.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
             case "worker_lost":
-                # calls do not move to another worker yet: this one ends cleanly, its signalling intact
-                call.leg = None
-                call.hang_up(Termination(Result.FAILED, "ims-as", "media-worker-lost", None))
+                self._receive_worker_lost(event)
+            case "leg_moved":
+                call.recovery.finish(event["moved_to"])
 
     def _receive_engine_event(self, event: dict[str, Any]) -> None:
         call = self._call
@@ -87,6 +88,26 @@ class MediaEvents:
                 error = {"event": "tool_result", "id": event.get("id"), "error": "no such tool"}
                 call.leg.tell_engine(error)
 
+    def _receive_worker_lost(self, event: dict[str, Any]) -> None:
+        call = self._call
+        if call.leg is None or event.get("leg") != call.leg.name:
+            return  # a leg that was given up before
+        if self._is_hanging_up:
+            call.leg = None
+            call.hang_up(Termination(Result.ANSWERED, "agent", "hangup", None))
+            return
+        call.recovery.begin()
+
+    def engine_lost_with_worker(self) -> None:
+        """The call has another port; the engine is connected to it."""
+        call = self._call
+        if not call.engine_lost:
+            self._state_before = call.record.state
+        call.engine_lost = True
+        if not call.is_early and not call.is_ringing:
+            call.record.state = CallState.FILLING
+        call.start_soon(self._fail_over, "media worker lost")
+
     def _receive_engine_lost(self, cause: str, detail: str) -> None:
         call = self._call
         call.trace("engine", "engine", "media", f"engine lost: {cause}", detail)
@@ -103,9 +124,17 @@ class MediaEvents:
     async def _fail_over(self, cause: str) -> None:
         """F5: the engine again, the next engines, then a human.  The caller hears filler meanwhile."""
         call = self._call
+        leg = call.leg
         assert call.engines is not None
-        if await call.engines.reattach():
+        try:
+            found = await call.engines.reattach()
+        except MediaError:
+            return  # the worker has gone, and whoever finds another one begins anew
+        if leg is None or call.leg is not leg or not leg.link.alive:
+            return
+        call.recovery.attached()
+        if found:
             call.engine_lost = False
-            call.record.state = self._state_before if call.is_ringing else CallState.TALKING
+            call.record.state = self._state_before if call.is_ringing or call.is_early else CallState.TALKING
             return
         call.hand_over("queue" if queue_of(call) else "served-user", f"engine lost ({cause})", None, by_agent=False)

@@ -222,20 +222,23 @@ class OutboundCall(AgentCall):
         record.answered_at = context.wall()
         context.metrics.ring_seconds.observe(record.answered_at - record.received_at)
         description = self._answer_of(response)
-        if description is None or description.stream is None or self.leg is None:
+        if description is None or description.stream is None or (self.leg is None and not self.recovery.is_pending):
             self.hang_up(Termination(Result.FAILED, "callee", "answer-unusable", 488))
             return
         self.description = description
         try:
-            await self.leg.modify(stream_config(description.stream))
+            if self.leg is not None:
+                await self.leg.modify(stream_config(description.stream))
         except MediaError as error:
-            self.hang_up(Termination(Result.FAILED, "ims-as", error.code, None))
-            return
+            if not error.is_lost:
+                self.hang_up(Termination(Result.FAILED, "ims-as", error.code, None))
+                return
         if record.state is not CallState.FILLING:
             record.state = CallState.TALKING
         limit_duration(self)
         start_watching(self)
         self._tell("answered")
+        self.recovery.tell_party()
 
     def _tell(self, state: str) -> None:
         """Each step once, however many phones ring."""

@@ -70,6 +70,8 @@ class CallRecord:
     ttfb_ms: list[float] = attrs.Factory(list)
     transcript: list[TranscriptLine] = attrs.Factory(list)
     failovers: int = 0
+    media_moves: int = 0
+    """How often its media worker was lost and another one took over; `media` tells of the last one alone."""
     outgoing_call_id: str | None = None
     """SIP Call-ID of the leg to the human."""
     transfer: dict[str, Any] | None = None
@@ -134,6 +136,7 @@ class CallRecord:
             "consent": self.consent,
             "ttfb_ms_all": self.ttfb_ms,
             "failovers": self.failovers,
+            "media_moves": self.media_moves,
             "transfer": self.transfer,
             "legs": self.legs,
             "media": self.media,

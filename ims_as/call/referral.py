@@ -87,6 +87,7 @@ class AgentMove(TransferAttempt):
         self._early: dict[str, CallDescription] = {}
         """Our offer as each early dialog has answered it, by To tag."""
         self._timer: TimerHandle | None = None
+        self._description_in_force: CallDescription | None = None
 
     def start(self) -> None:
         """Calls the target."""
@@ -181,10 +182,10 @@ class AgentMove(TransferAttempt):
 
     async def _answered(self, tag: str, answer: bytes) -> None:
         call = self._call
-        description = self._early.get(tag, self._description)
+        description = self._description_in_force = self._early.get(tag, self._description)
         assert description is not None
         assert self._session is not None
-        if call.leg is None:
+        if call.leg is None and not call.recovery.is_pending:
             self._session.bye()
             self._fail(503)
             return
@@ -192,18 +193,29 @@ class AgentMove(TransferAttempt):
             stream = description.stream
             if description.is_offering or stream is None:
                 stream = description.take_answer_untrusted(answer or self._session.remote_body)
-            await call.leg.modify(stream_config(stream))
+            if call.leg is not None:
+                await call.leg.modify(stream_config(stream))
         except (SdpError, MediaError) as error:
+            if isinstance(error, MediaError) and error.is_lost:
+                self._moved()
+                return
             call.trace("decision", "ims-as", "ims-as", "the target's answer cannot be used", str(error))
             self._session.bye(headers=[("Reason", "SIP;cause=488")])
             self._fail(488)
             return
+        self._moved()
+
+    def _moved(self) -> None:
+        """The agent talks to the target from now on."""
+        call, session, description = self._call, self._session, self._description_in_force
+        assert session is not None
+        assert description is not None
         self.is_pending = False
         self._stop_timer()
         uri = self._receiver.target.uri
         call.record.transfer = (call.record.transfer or {}) | {"state": "moved", "moved_at": call.context.wall()}
         self._receiver.notify(200)
-        call.change_party(self._session, description, uri, "refer", invite=_invite_of(uri, self._session.request))
+        call.change_party(session, description, uri, "refer", invite=_invite_of(uri, session.request))
 
     def _fail(self, status: int) -> None:
         call = self._call

@@ -121,6 +121,7 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
             "quality": _quality(call.get("media") or {}),
             "oneWayAudio": sorted({str(each.get("direction")) for each in call.get("one_way") or ()}),
             "failovers": call.get("failovers"),
+            "mediaMoves": call.get("media_moves") or None,
             "transfer": call.get("transfer"),
             "termination": dict(ended) or None,
         },

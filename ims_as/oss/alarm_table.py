@@ -134,6 +134,38 @@ ALARMS: Final = _table(
         "something does, from elsewhere than was signalled or not as was agreed. `send`: the other side's RTCP says "
         "that our packets do not arrive.",
     ),
+    AlarmDefinition(
+        name="media-worker-lost",
+        severity=AlarmSeverity.MAJOR,
+        event_type=EventType.processingErrorAlarm,
+        probable_cause="softwareProgramAbnormallyTerminated",
+        probable_cause_number=545,
+        problem="A media worker was lost",
+        object="the worker (`w0`, `w1`, …; a remote one by its address)",
+        raised="its process has ended, the connection to it has broken, or it has said nothing for 2 s",
+        cleared="a worker is in its place and none was lost there for a minute",
+        cause="It was killed (out of memory?), has crashed or hangs; a remote one may be cut off. See `detail`.",
+        effect="Its calls went on with another worker after a fraction of a second without audio; "
+        "`ims_as_media_moves_total` counts them and those for which that did not work. Without any worker for 5 s, "
+        "callers are handed to a person.",
+        action="See the kernel's log for the process and `/metrics` (`ims_as_media_worker_up`). The worker is started "
+        "or connected again by itself.",
+    ),
+    AlarmDefinition(
+        name="media-full",
+        severity=AlarmSeverity.MAJOR,
+        event_type=EventType.qualityOfServiceAlarm,
+        probable_cause="resourceAtOrNearingCapacity",
+        probable_cause_number=541,
+        problem="No media worker has room",
+        object="`media`",
+        raised="a call found every worker above `media.max_load`, or without a port",
+        cleared="no call was refused so for a minute",
+        cause="More calls than the workers can carry without audio that comes late, or other programs use their cores.",
+        effect="New calls go back to the core (503, or on by their Route); calls that are up are not touched.",
+        action="Add workers (one core each) or nodes, or lower `limits.calls`. `ims_as_media_worker_load_ratio` tells "
+        "how busy each one is.",
+    ),
 )
 
 

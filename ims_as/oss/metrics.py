@@ -195,6 +195,12 @@ class Metrics:
             "media_worker_late_seconds", "Latest frame in the last second: how much too late it left.", "worker"
         )
         self.media_worker_restarts = self._counter("media_worker_restarts", "Media workers that were lost.")
+        self.media_moves = self._counters(
+            "media_moves", "Calls whose media worker was lost: moved, refused by the party, or failed.", "outcome"
+        )
+        self.media_move_seconds = self._histogram(
+            "media_move_seconds", "Loss of a call's media worker to its port on another one.", CONNECT_BUCKETS_S
+        )
         self.rtp_packets_lost = self._counter("rtp_packets_lost", "RTP packets that never came.")
         self.rtp_packets_late = self._counter("rtp_packets_late", "RTP packets that came too late to be played.")
         self.rtp_concealed_seconds = self._counter("rtp_concealed_seconds", "Audio that was made up over gaps.")

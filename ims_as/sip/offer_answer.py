@@ -284,6 +284,21 @@ def _agreed_stream(
     )
 
 
+def _at_port(media: MediaDescription, port: int, address: str) -> MediaDescription:
+    """The line with another port; the port of RTCP keeps its distance (RFC 3605)."""
+    lines: list[Line] = []
+    for kind, value in media.lines:
+        name, _, rest = value.partition(":")
+        if kind == "c":
+            lines.append((kind, format_connection(address)))
+        elif kind == "a" and name == "rtcp" and (number := rest.split(" ")[0]).isdigit():
+            where = f" {format_connection(address)}" if " " in rest else ""
+            lines.append((kind, f"rtcp:{int(number) - media.port + port}{where}"))
+        else:
+            lines.append((kind, value))
+    return attrs.evolve(media, port=port, lines=tuple(lines))
+
+
 class OfferAnswerState(Enum):
     """Where an exchange stands (RFC 6337 §2.2)."""
 
@@ -381,6 +396,21 @@ class OfferAnswer:
         self._offer = offer
         self._learn(offer.media[self._position])
         self.state = OfferAnswerState.LOCAL_OFFER
+        return offer
+
+    def repeat_offer(self) -> SessionDescription:
+        """Offer what we described last once more, at the address and port of `local`; all else stays as it is.
+
+        Raises:
+            LocalProtocolError: one is open already, or nothing was described.
+        """
+        if self.state is OfferAnswerState.LOCAL_OFFER or not self._lines:
+            raise LocalProtocolError("no offer can be repeated")
+        before = self._snapshot()
+        audio = _at_port(self._lines[self._position], self.local.port, self.local.address)
+        media = tuple(audio if n == self._position else line for n, line in enumerate(self._lines))
+        offer = self.session.describe((("s", "-"), *self._session_lines, ("t", "0 0")), media)
+        self._before, self._offer, self.state = before, offer, OfferAnswerState.LOCAL_OFFER
         return offer
 
     def receive_answer(self, answer: SessionDescription) -> AudioStream:

@@ -166,6 +166,16 @@ class Leg:
         self._changed.set()
         self._changed = trio.Event()
 
+    async def wait_for(self, matches: Callable[[SessionEvent], bool]) -> Any:
+        """The first event for which that holds, and that nobody has waited for yet."""
+        with trio.fail_after(WAIT_S):
+            while True:
+                for index, event in enumerate(self.events):
+                    if matches(event):
+                        del self.events[index]
+                        return event
+                await self._changed.wait()
+
     async def wait(self, kind: type[E]) -> E:
         """The first event of that kind that nobody has waited for yet."""
         with trio.fail_after(WAIT_S):

@@ -1,0 +1,111 @@
+"""The media workers of this process: which there are, and which one gets a leg.
+
+A *slot* (``w0``, ``w1``, …) is a place for a worker; what runs there may change.  Where the processes come from is the
+business of `ims_as.local_workers`; the pool places legs by load and tells who waits when a worker has come.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from ims_as.local_workers import LocalWorkers
+from ims_as.media_client import Event, MediaError, MediaLeg, WorkerLink
+
+__all__ = ["MediaPool", "WorkerSource"]
+
+
+OnLost = Callable[[str, str], None]
+
+
+class WorkerSource(Protocol):
+    """Starts or finds workers, and keeps ``pool.links`` true."""
+
+    async def run(self, pool: MediaPool, *, task_status: trio.TaskStatus[None]) -> None:
+        """Until cancelled; started when there are workers, raises MediaError when there can be none."""
+
+
+class MediaPool:
+    """The media workers of this process.
+
+    Args:
+        on_lost: told the slot's name and why when a worker is lost, after another one has taken its place if one could.
+
+    Attributes:
+        links: by slot; a slot whose worker is being started is missing.
+        restarts: workers that were lost.
+        refused: legs for which no worker had room.
+    """
+
+    def __init__(self, source: WorkerSource, *, on_lost: OnLost = lambda *_: None) -> None:
+        self._source = source
+        self._on_lost = on_lost
+        self._names = itertools.count(1)
+        self._prefix = secrets.token_hex(3)
+        self._changed = trio.Event()
+        self.links: dict[str, WorkerLink] = {}
+        self.keeps_ports = isinstance(source, LocalWorkers)
+        """A lost leg's port can be had again, by another worker."""
+        self.restarts = 0
+        self.refused = 0
+
+    @classmethod
+    def of_processes(
+        cls,
+        *,
+        workers: int,
+        address: str,
+        ports: tuple[int, int],
+        standby: bool = True,
+        on_lost: OnLost = lambda *_: None,
+    ) -> MediaPool:
+        """Workers that are children of this process."""
+        return cls(LocalWorkers(workers=workers, address=address, ports=ports, standby=standby), on_lost=on_lost)
+
+    @property
+    def is_ready(self) -> bool:
+        return any(link.alive for link in self.links.values())
+
+    @property
+    def legs(self) -> int:
+        return sum(link.legs for link in self.links.values())
+
+    def new_leg(self, on_event: Callable[[Event], None]) -> MediaLeg:
+        """A leg on the least loaded worker; nothing is reserved yet.  Raises MediaError("no_worker")."""
+        alive = [link for link in self.links.values() if link.alive]
+        if not alive:
+            raise MediaError("no_worker")
+        link = min(alive, key=lambda each: (each.legs, each.load))
+        return MediaLeg(f"{self._prefix}-{next(self._names)}", link, on_event)
+
+    async def wait_worker(self) -> None:
+        """Until there is a worker."""
+        while not self.is_ready:
+            await self._changed.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Runs the workers until cancelled; started when the first of each has connected."""
+        await self._source.run(self, task_status=task_status)
+
+    # ---- for the source
+
+    def put(self, slot: str, link: WorkerLink) -> None:
+        """A worker has come."""
+        link.name = slot
+        self.links[slot] = link
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def lost(self, slot: str, link: WorkerLink) -> None:
+        """The worker of a slot is gone."""
+        if self.links.get(slot) is link:
+            del self.links[slot]
+        self.restarts += 1
+
+    def tell_lost(self, slot: str, detail: str) -> None:
+        """After `lost`, once it is known whether another worker takes the place at once."""
+        self._on_lost(slot, detail)
