@@ -163,7 +163,9 @@ class MediaRecovery:
 
     def defers(self, event: SessionEvent) -> bool:
         """Whether an offer of the party waits until there is a port; if so it comes again."""
-        if self.is_pending and isinstance(event, ReinviteReceived | UpdateReceived):
+        leg = self._call.leg
+        is_lost = self.is_pending or (leg is not None and not leg.link.alive)  # the latter is about to be told
+        if is_lost and isinstance(event, ReinviteReceived | UpdateReceived):
             self._deferred.append(event)
             return True
         return False
