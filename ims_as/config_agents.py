@@ -11,6 +11,7 @@ from ims_as.config_values import bounded
 __all__ = [
     "AnswerConfig",
     "AnswerMode",
+    "BargeIn",
     "TransferConfig",
     "TransferEarlyMedia",
     "TransferMedia",
@@ -24,6 +25,13 @@ class AnswerMode(Enum):
     DIRECT = "direct"
     RINGING = "ringing"
     EARLY_MEDIA = "early-media"
+
+
+class BargeIn(Enum):
+    """Who silences the agent when the caller speaks over it."""
+
+    ENGINE = "engine"
+    LOCAL = "local"
 
 
 class TransferEarlyMedia(Enum):

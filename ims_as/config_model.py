@@ -17,6 +17,7 @@ import attrs
 from ims_as.config_agents import (
     AnswerConfig,
     AnswerMode,
+    BargeIn,
     TransferConfig,
     TransferEarlyMedia,
     TransferMedia,
@@ -50,6 +51,7 @@ __all__ = [
     "AnswerConfig",
     "AnswerMode",
     "ApiConfig",
+    "BargeIn",
     "CdrConfig",
     "Config",
     "ConnectionsConfig",
@@ -285,6 +287,9 @@ class AgentConfig:
     """What the engine is told to open with (``greeting`` of its ``start`` event); none: as it likes."""
     engine_headers: tuple[str, ...] = ()
     """Names of headers of the INVITE that the engine gets besides those of docs/headers.md, such as ``X-Account``."""
+    barge_in: BargeIn = BargeIn.ENGINE
+    """Who silences the agent when the caller speaks over it: ``engine``: the engine, by ``clear``; ``local``: we, as
+    soon as speech is heard, and the engine is told (docs/engine-protocol.md)."""
     filler: FillerConfig = FillerConfig()
     answer: AnswerConfig = attrs.field(default=AnswerConfig())
     transfer: TransferConfig = attrs.field(default=TransferConfig())

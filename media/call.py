@@ -9,6 +9,7 @@ import attrs
 
 from media.engines.session import EngineFailure, EngineSession
 from media.leg import Leg
+from media.mute import Mute
 from media.party import Party
 
 __all__ = ["Call", "CommandError", "Emit"]
@@ -33,6 +34,7 @@ class Call:
 
     Attributes:
         pending: answers the open or attach command that waits for the engine.
+        mute: the caller has silenced the engine, and what it goes on saying is dropped.
     """
 
     leg: Leg
@@ -41,6 +43,7 @@ class Call:
     pending: Callable[[EngineFailure | None], None] | None = None
     hangup_reason: str = ""
     engine_stats: dict[str, Any] = attrs.Factory(dict)
+    mute: Mute | None = None
 
     @property
     def engine_ms(self) -> float:

@@ -47,7 +47,8 @@ transcript, tool_call, dtmf), ``engine_lost`` (``cause``: ``closed``/``error``/`
 (``at``, ``source``), ``first_audio`` (``at``, ``ttfb_ms``: end of speech, or connect, to first engine audio sent),
 ``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``), ``played`` (clip ended), ``drained`` (playout
 queue empty after a ``hangup`` from the engine: ``reason``; it comes though the engine closed behind its ``hangup``,
-and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``), ``one_way``
+and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``, ``by``: ``engine`` or
+``local``), ``silenced`` (``by``, ``clear_ms``, ``speech_ms``: from there to silence, ``at``), ``one_way``
 (``direction``: ``receive`` or ``send``, ``reason``, ``over``: it has ended, ``at``), ``recorded`` (a file is complete,
 maybe after its leg is gone: ``path``, ``duration_ms``, ``lost_ms``, ``complete``), ``record_failed`` (``cause``:
 ``open``, ``disk``, ``overrun`` (written too slowly), ``writer``; ``detail``, ``is_over``: nothing more is recorded),
@@ -166,6 +167,9 @@ class EngineTarget:
     filler_after_ms: int = 700
     """Filler when the engine says nothing for so long after the caller stopped speaking; 0: never."""
     filler_clip: str | None = None
+    barge_in: str = "engine"
+    """``local``: when the caller speaks over the engine, what it had queued is dropped at once, and what it goes on
+    saying too, until it has said ``clear`` or paused; ``engine``: it says ``clear`` itself."""
     digits: bool = True
     """Tell the engine each RFC 4733 digit at once; False: the signalling side does, which has other sources as well."""
     ca_file: str | None = None

@@ -27,6 +27,7 @@ from media.rtcp_figures import peer_view
 from media.rtcp_path import RtcpPath
 from media.rtcp_plane import RtcpPlane, bandwidth_of
 from media.table import NEVER, TICK_MS, TableFullError
+from media.turns import Turns
 from media.uplink import FILL_AFTER_TICKS
 
 __all__ = ["Director"]
@@ -50,6 +51,7 @@ class Director:
         self._calls: dict[str, Call] = {}
         self._clips = ClipPlayer(plane.table, self._event)
         self._engines = Engines(plane, urgent, self._clips, self._event)
+        self._turns = Turns(plane, self._clips, self._engines, self._event)
         self._one_way = OneWayWatch(plane.table, plane.leg_of, self._event)
         self._recorder = Recorder(plane.tap, urgent, self._event)
         self._rtcp = RtcpPlane(plane, self._one_way.peer_hears)
@@ -117,7 +119,9 @@ class Director:
 
     def talking(self, name: str) -> None:
         """The call is answered: from now on audio is expected both ways."""
-        self._one_way.talking(self._call(name).leg, self._plane.tick)
+        leg = self._call(name).leg
+        if self._one_way.talking(leg, self._plane.tick):
+            leg.talk.since = self._plane.tick
 
     def engine_message(self, name: str, event: dict[str, Any]) -> None:
         session = self._call(name).session
@@ -229,25 +233,16 @@ class Director:
         self._event("dtmf", leg, digit=digit.digit, duration_ms=digit.duration_ms)
 
     def speech_changed(self, leg: Leg, is_start: bool, tick: int) -> None:
-        session = self._calls[leg.name].session
-        if session is None:
-            return
-        session.send_text(session.protocol.build_speech(is_start))
-        if is_start:
-            leg.filler.speech_started()
-            leg.speech_ended = None
-        else:
-            leg.speech_ended = tick
-            leg.filler.speech_ended(tick)
-        self._clips.watch(leg)
+        self._turns.speech_changed(self._calls[leg.name], is_start, tick)
 
     def engine_heard(self, leg: Leg, tick: int) -> None:
         self._clips.engine_heard(leg)
-        if leg.speech_ended is not None:
-            ttfb_ms = float((tick - leg.speech_ended) * TICK_MS)
-            leg.speech_ended = None
-            leg.note_ttfb(ttfb_ms)
-            self._event("first_audio", leg, at=time.time(), ttfb_ms=ttfb_ms)
+
+    def engine_spoke(self, leg: Leg, tick: int) -> None:
+        self._turns.engine_spoke(leg, tick)
+
+    def engine_cut(self, leg: Leg, tick: int) -> None:
+        self._turns.engine_cut(leg, tick)
 
     def mark_reached(self, leg: Leg) -> None:
         self._engines.mark_reached(self._calls[leg.name])
@@ -280,6 +275,7 @@ class Director:
         table.ssrc[row] = secrets.randbits(32)
         table.sequence[row] = secrets.randbits(15)
         table.timestamp[row] = secrets.randbits(32)
+        leg.talk.since = self._plane.tick
         call = Call(leg, party)
         self._plane.add_leg(leg, sock, party.receive_untrusted)
         try:
@@ -294,7 +290,8 @@ class Director:
         return call
 
     def _stats_of(self, call: Call) -> dict[str, Any]:
-        return call.stats({**call.leg.stats(self._table), **figures_of(call.leg, self._table, peer_view(call.leg))})
+        figures = figures_of(call.leg, self._table, self._plane.tick, peer_view(call.leg))
+        return call.stats({**call.leg.stats(self._table), **figures})
 
     def _discard(self, sock: socket.socket, rtcp_sock: socket.socket) -> None:
         port = int(sock.getsockname()[1])

@@ -78,6 +78,14 @@ class DownlinkUser(Protocol):
         """The leg's party hears its engine from now on."""
         ...
 
+    def engine_spoke(self, leg: Leg, tick: int) -> None:
+        """The first audible frame after `Downlink.await_speech`."""
+        ...
+
+    def engine_cut(self, leg: Leg, tick: int) -> None:
+        """Nothing of what was dropped by `PlayoutQueue.clear` is heard from this packet on."""
+        ...
+
     def mark_reached(self, leg: Leg) -> None: ...
 
     def clip_ended(self, leg: Leg) -> None: ...
@@ -104,6 +112,7 @@ class Downlink:
         self._frames = np.array([bank.frame for bank in banks])
         self._owed_until = 0
         self._meter = LevelMeter(table.levels_out, table.clipped_out)
+        self._n_awaited = 0
 
     def start(self, row: int, tick: int) -> None:
         """The leg may send from now on; its turn is spread over the four sub-ticks."""
@@ -112,6 +121,11 @@ class Downlink:
 
     def stop(self, row: int) -> None:
         self._table.due[row] = NEVER
+
+    def await_speech(self, row: int, wanted: bool) -> None:
+        """Whether the first audible frame of the leg's engine is to be told, once."""
+        self._n_awaited += int(wanted) - int(self._table.awaits[row])
+        self._table.awaits[row] = wanted
 
     def send_due(self, tick: int) -> int:
         """Sends for all legs that are due; returns how many packets."""
@@ -288,6 +302,8 @@ class Downlink:
         changed = (before != after) | table.jumped[rows]
         if changed.any():
             self._change_source(rows, line, before, after, changed, tick)
+        if self._n_awaited and table.awaits[rows].any():
+            self._look_for_speech(rows, line, tick)
         if is_due(tick):
             self._measure(rows, line, tick)
         n_tail = size // _TAILS
@@ -300,6 +316,15 @@ class Downlink:
             rows, line = rows[~coded], line[~coded]
         if len(rows):
             self._finish(rows, g711.encode(line, table.codec[rows]))
+
+    def _look_for_speech(self, rows: NDArray[np.intp], line: NDArray[np.float32], tick: int) -> None:
+        table = self._table
+        asked = table.awaits[rows] & (table.source[rows] == Source.ENGINE)
+        rows = rows[asked]
+        behind_fade = line[asked, line.shape[1] // _TAILS :]
+        for row in rows[power_of(behind_fade) > AUDIBLE_POWER].tolist():
+            self.await_speech(row, False)
+            self._user.engine_spoke(self._user.leg_of(row), tick)
 
     def _measure(self, rows: NDArray[np.intp], line: NDArray[np.float32], tick: int) -> None:
         power = power_of(line)
@@ -322,6 +347,9 @@ class Downlink:
         ramp = _RAMPS[n_tail]
         line[changed, :n_tail] = line[changed, :n_tail] * ramp + tail[:, ::-1] * (1 - ramp)
         table.jumped[rows] = False
+        for row in rows[table.cut[rows]].tolist():
+            table.cut[row] = False
+            self._user.engine_cut(self._user.leg_of(row), tick)
         changed &= before != after
         table.marker[rows[changed & (before == Source.SILENCE)]] = True
         silenced = rows[(after == Source.SILENCE) & (before == Source.ENGINE)]

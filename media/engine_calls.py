@@ -12,6 +12,7 @@ from media.engines.base import Audio, Clear, EngineEvent, Forward, Hangup, MarkR
 from media.engines.session import EngineFailure, EngineSession, UnknownEngineError
 from media.io import Lingerer, Resolver, UrgentPoll
 from media.leg import Leg
+from media.mute import Mute
 from media.plane import MediaPlane
 from media.playout import ENGINE_RATES_HZ, PlayoutQueue
 from media.table import NEVER, TICK_MS
@@ -108,6 +109,7 @@ class Engines:
             return
         self._plane.add_engine(row, session, session.sock)
         call.leg.speech_ended = self._plane.tick
+        self._plane.downlink.await_speech(row, True)
         if (pending := call.pending) is not None:
             call.pending = None
             pending(None)
@@ -117,7 +119,8 @@ class Engines:
         queue = call.leg.playout
         match event:
             case Audio(pcm) if queue is not None:
-                queue.write(pcm, self._plane.tick)
+                if call.mute is None or not self._is_muted(call, session, pcm):
+                    queue.write(pcm, self._plane.tick)
             case Clear():
                 self._clear(call, session)
             case MarkRequest(name) if queue is not None:
@@ -152,24 +155,46 @@ class Engines:
     def engine_clean(self, session: EngineSession, is_clean: bool) -> None:
         call = _of(session)
         if call.session is session and self._table.bank[call.leg.row] >= 0:
-            self._plane.set_engine_clean(call.leg.row, is_clean)
+            self._plane.set_engine_clean(call.leg.row, is_clean and call.mute is None)
 
     def engine_blocked(self, session: EngineSession, is_blocked: bool) -> None:
         self._plane.set_engine_blocked(_of(session).leg.row, is_blocked)
 
+    def barge_in(self, call: Call) -> None:
+        """The caller speaks over the agent, which is to be silent at once; a good-bye is still said."""
+        session = call.session
+        if session is None or call.hangup_reason:
+            return
+        self._clear(call, session, "local")
+        call.mute = Mute(self._plane.tick)
+        self._plane.set_engine_clean(call.leg.row, False)
+
     # ---- inside
-    def _clear(self, call: Call, session: EngineSession) -> None:
+    def _is_muted(self, call: Call, session: EngineSession, pcm: bytes) -> bool:
+        if call.mute is not None and call.mute.drops(pcm, self._plane.tick):
+            return True
+        call.mute = None
+        self._plane.set_engine_clean(call.leg.row, session.is_clean)
+        return False
+
+    def _clear(self, call: Call, session: EngineSession, by: str = "engine") -> None:
         queue = call.leg.playout
+        if by == "engine":
+            call.mute = None  # what comes from now on is new
         if queue is None:
             return
+        call.leg.talk.cleared(self._plane.tick, by)
         played_ms, unreached = queue.clear()
         for mark in unreached:
             if mark.name is not None:
                 session.send_text(session.protocol.build_mark(mark.name, False))
             else:
                 self._emit("drained", call.leg, reason=call.hangup_reason)
-        session.send_text(session.protocol.build_cleared(played_ms))
-        self._emit("barge_in", call.leg, played_ms=round(played_ms, 3))
+        if by == "local":
+            session.send_text(session.protocol.build_barge_in(played_ms))
+        else:
+            session.send_text(session.protocol.build_cleared(played_ms))
+        self._emit("barge_in", call.leg, played_ms=round(played_ms, 3), by=by)
 
     def _forget(self, call: Call) -> None:
         session = call.session
@@ -178,8 +203,9 @@ class Engines:
         call.engine_stats = session.stats()
         self._connecting.discard(session)
         self._plane.remove_engine(call.leg.row)
-        call.session = None
+        call.session = call.mute = None
         call.leg.speech_ended = None
+        self._plane.downlink.await_speech(call.leg.row, False)
 
 
 def _of(session: EngineSession) -> Call:

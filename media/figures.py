@@ -41,14 +41,15 @@ class PeerView:
 NO_VIEW: Final = PeerView()
 
 
-def figures_of(leg: Leg, table: LegTable, view: PeerView = NO_VIEW) -> dict[str, Any]:
-    """As they are now: ``quality`` and ``levels`` of a leg's statistics."""
+def figures_of(leg: Leg, table: LegTable, tick: int, view: PeerView = NO_VIEW) -> dict[str, Any]:
+    """As they are now: ``quality``, ``levels`` and ``talk`` of a leg's statistics."""
     row = leg.row
     heard = levels_of(table.levels_in[row], int(table.clipped_in[row]))
     said = levels_of(table.levels_out[row], int(table.clipped_out[row]))
     return {
         "quality": {"receive": _received(leg, table, view), "send": _sent(leg, view)},
         "levels": {"receive": _levels(heard), "send": _levels(said)},
+        "talk": leg.talk.figures(tick, agent_s=_speech_s(said)),
     }
 
 
@@ -107,6 +108,10 @@ def _levels(levels: Levels) -> dict[str, Any]:
     return {
         "speech_dbov": levels.speech_dbov,
         "noise_dbov": levels.noise_dbov,
-        "speech_s": round(levels.activity * levels.frames * SAMPLED * FRAME_MS / 1000, 1),
+        "speech_s": round(_speech_s(levels), 1),
         "clipped": levels.clipped,
     }
+
+
+def _speech_s(levels: Levels) -> float:
+    return levels.activity * levels.frames * SAMPLED * FRAME_MS / 1000

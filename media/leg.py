@@ -13,6 +13,7 @@ from media.clips import Clip
 from media.codecs.base import PayloadError
 from media.coded import MAX_CONCEALED, CodedStream, open_coded
 from media.control import ControlError, StreamConfig
+from media.conversation import Conversation
 from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
 from media.losses import LossPattern
@@ -369,6 +370,7 @@ class Leg:
     """Tick at which the caller stopped speaking, or the engine was connected: TTFB counts from here."""
     ttfb_ms: list[float] = attrs.Factory(list)
     rtcp: RtcpSession | None = None
+    talk: Conversation = attrs.Factory(Conversation)
 
     def note_ttfb(self, ttfb_ms: float) -> None:
         """Remembers one answer's delay; the last `MAX_TTFB` count."""

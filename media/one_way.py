@@ -51,14 +51,15 @@ class OneWayWatch:
         self._emit = emit
         self._states: dict[int, _State] = {}
 
-    def talking(self, leg: Leg, tick: int) -> None:
-        """The call is answered and acknowledged; said again it changes nothing."""
+    def talking(self, leg: Leg, tick: int) -> bool:
+        """The call is answered and acknowledged; said again it changes nothing, and False comes back."""
         if leg.row in self._states:
-            return
+            return False
         config = leg.receiver.config
         has_source = int(self._table.last_rtp[leg.row]) >= 0
         self._states[leg.row] = _State(tick, (config.remote_host, config.remote_port), has_source)
         self._table.expect_at[leg.row] = tick + FIRST_TICKS
+        return True
 
     def configured(self, leg: Leg, config: StreamConfig, tick: int) -> None:
         """The stream was modified: from another place audio is expected anew."""

@@ -70,6 +70,10 @@ class LegObserver(Protocol):
 
     def engine_heard(self, leg: Leg, tick: int) -> None: ...
 
+    def engine_spoke(self, leg: Leg, tick: int) -> None: ...
+
+    def engine_cut(self, leg: Leg, tick: int) -> None: ...
+
     def mark_reached(self, leg: Leg) -> None: ...
 
     def clip_ended(self, leg: Leg) -> None: ...
@@ -140,6 +144,7 @@ class MediaPlane:
         self._legs[row] = None
         self._rtp_send[row] = self._engine_send[row] = _nowhere
         self.uplink.forget(row)
+        self.downlink.await_speech(row, False)
         self.table.free(row)
 
     def bank_of(self, rate_hz: int) -> int:
@@ -379,6 +384,12 @@ class MediaPlane:
 
     def engine_heard(self, leg: Leg, tick: int) -> None:
         self.observer.engine_heard(leg, tick)
+
+    def engine_spoke(self, leg: Leg, tick: int) -> None:
+        self.observer.engine_spoke(leg, tick)
+
+    def engine_cut(self, leg: Leg, tick: int) -> None:
+        self.observer.engine_cut(leg, tick)
 
     def mark_reached(self, leg: Leg) -> None:
         self.observer.mark_reached(leg)

@@ -259,6 +259,8 @@ class PlayoutQueue:
         table.queued[row] = table.played[row]
         table.to_trim[row] = table.inserted[row] = table.owed[row] = 0
         table.arrived[row] = -NEVER
+        # what comes next does not follow what was heard last
+        table.jumped[row] = table.cut[row] = table.source[row] == Source.ENGINE
         table.postponed[row] = MAX_POSTPONED  # nothing is late: silence goes when its turn comes
         self._cleared_at = int(table.played[row])
         unreached = list(self._marks)

@@ -125,6 +125,8 @@ class LegTable:
         self.levels_out = column("u4", 32)
         self.clipped_in = column("u4")  # of these, frames with samples cut off
         self.clipped_out = column("u4")
+        self.awaits = column("?")  # the caller waits for an answer: its first audible frame is to be told
+        self.cut = column("?")  # what the engine had queued was dropped: the end of what is heard is to be told
         self.spoke = column("i8")  # tick at which the engine was last found to be heard by the party; -NEVER
         self._columns = [c for c in vars(self).values() if isinstance(c, np.ndarray)]
         for row in range(capacity):

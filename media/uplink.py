@@ -261,7 +261,8 @@ class Uplink:
             self._meter.count(rows, line, self.vad.power[rows])
         if len(began) or len(ended):
             for row in began.tolist():
-                self._user.speech_changed(self._user.leg_of(row), True, tick)
+                began_at = tick - (int(self.vad.onset[row]) - 1) * FRAME_TICKS
+                self._user.speech_changed(self._user.leg_of(row), True, began_at)
             for row in ended.tolist():
                 self._user.speech_changed(self._user.leg_of(row), False, tick - HANGOVER_FRAMES * FRAME_TICKS)
         bank_of = table.bank[rows]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ims_as.call.agent_call import AgentCall
 
-__all__ = ["note_media", "note_one_way", "start_watching"]
+__all__ = ["note_media", "note_one_way", "note_silenced", "start_watching"]
 
 MAX_ONE_WAY = 20
 """Notes per call; a party that comes and goes is no news after so many."""
@@ -36,6 +36,16 @@ def note_one_way(call: AgentCall, event: dict[str, Any]) -> None:
         call.context.quality.one_way(party, call.context.now())
     if len(record.one_way) < MAX_ONE_WAY:
         record.one_way.append({"direction": direction, "reason": reason, "over": is_over, "at": at})
+
+
+def note_silenced(call: AgentCall, event: dict[str, Any]) -> None:
+    """The agent has fallen silent, as the caller or its engine wanted."""
+    by, clear_ms, speech_ms = str(event.get("by")), event.get("clear_ms"), event.get("speech_ms")
+    text = f"agent silent {clear_ms} ms after clear ({by})"
+    if isinstance(speech_ms, int | float):
+        text += f", {speech_ms} ms after the caller spoke"
+        call.context.metrics.barge_in_seconds.labels(by).observe(speech_ms / 1000)
+    call.trace("media", "media", "caller", text, at=event.get("at"))
 
 
 def note_media(call: AgentCall, stats: dict[str, Any]) -> None:

@@ -159,5 +159,6 @@ class EngineChain:
             start=start,
             filler_after_ms=agent.filler.after_ms,
             filler_clip=agent.filler.clip,
+            barge_in=agent.barge_in.value,
             digits=False,  # they come from us, who know those that came by INFO too
         )

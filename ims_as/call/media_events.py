@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ims_as.call.call_quality import note_one_way
+from ims_as.call.call_quality import note_one_way, note_silenced
 from ims_as.call.give_back import refuse
 from ims_as.call.record import CallState
 from ims_as.call.target_policy import queue_of
@@ -48,6 +48,8 @@ class MediaEvents:
                 call.trace("media", "media", "caller", "filler starts" if event.get("on") else "filler ends", at=at)
             case "barge_in":
                 call.trace("media", "caller", "media", f"barge-in after {event.get('played_ms')} ms", at=at)
+            case "silenced":
+                note_silenced(call, event)
             case "dtmf":
                 call.trace("media", "caller", "media", f"DTMF {event.get('digit')}", at=at)
                 call.digits.receive_rtp(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import OrderedDict
 from enum import Enum
 from typing import Any
@@ -135,6 +136,8 @@ class CallRecord:
             "profile_problems": list(self.profile_problems),
             "consent": self.consent,
             "ttfb_ms_all": self.ttfb_ms,
+            "ttfb_p50_ms": statistics.median_low(self.ttfb_ms) if self.ttfb_ms else None,
+            "ttfb_max_ms": max(self.ttfb_ms, default=None),
             "failovers": self.failovers,
             "media_moves": self.media_moves,
             "transfer": self.transfer,

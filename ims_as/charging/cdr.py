@@ -118,6 +118,8 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
             "consent": call.get("consent"),
             "setupMs": call.get("setup_ms"),
             "ttfbMs": call.get("ttfb_ms"),
+            "ttfbMedianMs": call.get("ttfb_p50_ms"),
+            "ttfbMaxMs": call.get("ttfb_max_ms"),
             "quality": _quality(call.get("media") or {}),
             "oneWayAudio": sorted({str(each.get("direction")) for each in call.get("one_way") or ()}),
             "failovers": call.get("failovers"),

@@ -39,6 +39,7 @@ SETUP_BUCKETS_S = (0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.025, 0.05, 0.1, 0.
 """Fine where our own work lies (8 and 25 ms are targets), then the answer budget and the guards of known cores."""
 TTFB_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 """A pause above 0.8 s is heard as slow."""
+BARGE_IN_BUCKETS_S = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 RING_BUCKETS_S = (0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
 """People take 5 to 20 s, and most callers give up after a minute."""
 CONNECT_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 2.0)
@@ -136,6 +137,9 @@ class Metrics:
         # engines
         self.ttfb_seconds = self._histogram(
             "engine_ttfb_seconds", "End of the caller's speech to first audio sent to the caller.", TTFB_BUCKETS_S
+        )
+        self.barge_in_seconds = self._histograms(
+            "barge_in_seconds", "Caller's first word over the agent to its silence.", BARGE_IN_BUCKETS_S, "by"
         )
         self.engine_connect_seconds = self._histogram(
             "engine_connect_seconds", "Opening an engine connection until it is ready.", CONNECT_BUCKETS_S

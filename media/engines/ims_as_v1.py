@@ -75,6 +75,9 @@ class ImsAsV1:
     def build_cleared(self, played_ms: float) -> str:
         return _to_json({"event": "cleared", "played_ms": round(played_ms, 3)})
 
+    def build_barge_in(self, played_ms: float) -> str:
+        return _to_json({"event": "cleared", "played_ms": round(played_ms, 3), "by": "speech"})
+
     def build_stop(self, reason: str) -> str:
         return _to_json({"event": "stop", "reason": reason})
 

@@ -99,6 +99,12 @@ class Stage:
     def engine_heard(self, leg: Leg, tick: int) -> None:
         self.notes.append(("heard", leg.row, tick))
 
+    def engine_spoke(self, leg: Leg, tick: int) -> None:
+        self.notes.append(("spoke", leg.row, tick))
+
+    def engine_cut(self, leg: Leg, tick: int) -> None:
+        self.notes.append(("cut", leg.row, tick))
+
     def mark_reached(self, leg: Leg) -> None:
         assert leg.playout is not None
         self.notes += [("mark", leg.row, mark.name) for mark in leg.playout.reached_marks()]

@@ -22,6 +22,7 @@ from media.engines.base import Audio, Clear, EngineEvent, Forward, Hangup, MarkR
 from media.engines.ims_as_v1 import ImsAsV1
 from media.engines.session import EngineFailure
 from media.io import PortPool, UrgentPoll
+from media.leg import Leg
 from media.plane import MediaPlane
 from media.table import FRAME_TICKS
 from tests.media.support import sine
@@ -391,3 +392,122 @@ def test_whatever_happens_everything_is_answered_once(steps: list[tuple[str, Any
     assert all(len(s.ends) == 1 for s in Session.made), "each connection ends exactly once"
     assert rig.director.legs == rig.plane.table.in_use == rig.plane.sockets == 0
     assert (rig.plane.table.due == np.iinfo(np.int64).max // 2).all()
+
+
+# ---- barge-in
+
+
+def talking(rig: Rig, barge_in: str) -> tuple[Session, Leg]:
+    """An engine that has sent two seconds ahead, of which the party has heard some."""
+    rig.director.open("a", STREAM, attrs.evolve(TARGET, barge_in=barge_in), False, lambda _: None)
+    session = Session.made[-1]
+    session.open()
+    session.say(Audio(SPEECH * 100))
+    rig.run(20 * FRAME_TICKS)
+    return session, rig.plane.leg_of(0)
+
+
+def cleared(session: Session) -> list[dict[str, Any]]:
+    return [t for t in session.texts if t["event"] == "cleared"]
+
+
+def test_speech_silences_the_agent_where_it_is_set_so(rig: Rig) -> None:
+    session, leg = talking(rig, "local")
+    rig.plane.speech_changed(leg, True, rig.tick - 4)
+    assert leg.playout is not None
+    assert leg.playout.queued_ms == 0
+    (told,) = cleared(session)
+    assert told["by"] == "speech"
+    assert 380 <= told["played_ms"] <= 420
+    rig.run(FRAME_TICKS)
+    (silenced,) = rig.named("silenced")
+    assert (silenced["by"], silenced["speech_ms"] - silenced["clear_ms"]) == ("local", 20)
+    assert silenced["clear_ms"] <= 25
+    assert [e["by"] for e in rig.named("barge_in")] == ["local"]
+    talk = rig.director.stats("a")["talk"]
+    assert (talk["overlaps"], talk["barge_ins"], talk["barge_in_ms"]) == (1, 1, silenced["speech_ms"])
+
+
+def test_what_a_silenced_engine_goes_on_saying_is_dropped_until_it_says_clear(rig: Rig) -> None:
+    session, leg = talking(rig, "local")
+    rig.plane.speech_changed(leg, True, rig.tick)
+    for _ in range(30):
+        session.say(Audio(SPEECH))
+        rig.run(FRAME_TICKS)
+    assert leg.playout is not None
+    assert leg.playout.queued_ms == 0
+    assert not rig.plane.table.clean[0], "its audio must not go past the session"
+    session.say(Clear())
+    session.say(Audio(SPEECH * 3))
+    assert leg.playout.queued_ms == 60
+    assert len(cleared(session)) == 2
+
+
+def test_after_a_pause_a_silenced_engine_is_heard(rig: Rig) -> None:
+    session, leg = talking(rig, "local")
+    rig.plane.speech_changed(leg, True, rig.tick)
+    session.say(Audio(SPEECH))
+    rig.run(70)
+    session.say(Audio(SPEECH * 3))
+    assert leg.playout is not None
+    assert leg.playout.queued_ms == 60
+    assert rig.plane.table.clean[0]
+
+
+def test_an_engine_that_decides_itself_is_told_and_left_alone(rig: Rig) -> None:
+    session, leg = talking(rig, "engine")
+    rig.plane.speech_changed(leg, True, rig.tick - 4)
+    assert leg.playout is not None
+    assert leg.playout.queued_ms > 1000
+    assert not cleared(session)
+    rig.run(10)
+    session.say(Clear())
+    rig.run(FRAME_TICKS)
+    (silenced,) = rig.named("silenced")
+    assert (silenced["by"], silenced["speech_ms"] - silenced["clear_ms"]) == ("engine", 70)
+
+
+def test_speech_between_the_agents_turns_interrupts_nobody(rig: Rig) -> None:
+    session, leg = talking(rig, "local")
+    rig.run(100 * FRAME_TICKS)
+    rig.plane.speech_changed(leg, True, rig.tick)
+    assert not cleared(session)
+    assert rig.director.stats("a")["talk"]["overlaps"] == 0
+
+
+def test_a_good_bye_is_not_interrupted(rig: Rig) -> None:
+    session, leg = talking(rig, "local")
+    session.say(Hangup("bye"))
+    rig.plane.speech_changed(leg, True, rig.tick)
+    assert not cleared(session)
+    assert not rig.named("drained")
+
+
+def test_the_answer_is_timed_to_its_first_audible_frame(rig: Rig) -> None:
+    session, leg = talking(rig, "engine")
+    rig.run(100 * FRAME_TICKS)
+    assert len(rig.named("first_audio")) == 1, "the greeting"
+    rig.plane.speech_changed(leg, True, rig.tick)
+    rig.run(100)
+    rig.plane.speech_changed(leg, False, rig.tick)
+    ended = rig.tick
+    silence = bytes(len(SPEECH))
+    for _ in range(10):  # an engine that sends all the time
+        session.say(Audio(silence))
+        rig.run(FRAME_TICKS)
+    assert len(rig.named("first_audio")) == 1
+    session.say(Audio(SPEECH))
+    rig.run(2 * FRAME_TICKS)
+    answer = rig.named("first_audio")[1]
+    assert 200 <= answer["ttfb_ms"] <= (rig.tick - ended) * 5
+
+
+def test_a_leg_that_ends_while_its_answer_is_awaited_leaves_nothing(rig: Rig) -> None:
+    _, leg = talking(rig, "engine")
+    rig.run(100 * FRAME_TICKS)
+    rig.plane.speech_changed(leg, False, rig.tick)
+    rig.director.release("a", "end")
+    assert rig.plane.downlink._n_awaited == 0
+    connected(rig, "b")
+    rig.director.release("b", "end")
+    assert rig.plane.downlink._n_awaited == 0

@@ -26,7 +26,7 @@ def speak(stage: Stage, numbers: list[int], amplitude: float = 3000) -> None:
 
 def test_a_leg_that_got_nothing_has_no_rating() -> None:
     stage = Stage()
-    figures = figures_of(stage.leg, stage.table)
+    figures = figures_of(stage.leg, stage.table, stage.tick)
     assert figures["quality"] == {"receive": None, "send": None}
     assert figures["levels"]["receive"]["speech_dbov"] is None
 
@@ -34,7 +34,7 @@ def test_a_leg_that_got_nothing_has_no_rating() -> None:
 def test_a_clean_stream_is_as_good_as_its_codec() -> None:
     stage = Stage()
     speak(stage, list(range(200)))
-    quality = figures_of(stage.leg, stage.table)["quality"]["receive"]
+    quality = figures_of(stage.leg, stage.table, stage.tick)["quality"]["receive"]
     best = best_rating("PCMU")
     assert (quality["mos_lq"], quality["mos_cq"], quality["r"]) == (best.mos_lq, best.mos_cq, best.r)
     assert quality["worst_10s"] == {"loss_percent": 0.0, "burst_ratio": 1.0, "mos_lq": best.mos_lq}
@@ -45,7 +45,7 @@ def test_losses_and_their_runs_are_in_the_rating() -> None:
     single, bunched = Stage(), Stage()
     speak(single, [n for n in range(410) if n % 20 != 10])
     speak(bunched, [n for n in range(410) if n % 100 < 95])
-    quality = [figures_of(stage.leg, stage.table)["quality"]["receive"] for stage in (single, bunched)]
+    quality = [figures_of(stage.leg, stage.table, stage.tick)["quality"]["receive"] for stage in (single, bunched)]
     assert quality[0]["loss_percent"] == pytest.approx(5, abs=0.15)
     assert quality[1]["loss_percent"] == pytest.approx(5, abs=0.15)
     assert quality[0]["burst_ratio"] == pytest.approx(1, abs=0.05)
@@ -57,7 +57,7 @@ def test_what_a_stall_of_ours_threw_away_counts_as_lost() -> None:
     stage = Stage()
     speak(stage, list(range(100)))
     stage.table.stale[0] = 5
-    quality = figures_of(stage.leg, stage.table)["quality"]["receive"]
+    quality = figures_of(stage.leg, stage.table, stage.tick)["quality"]["receive"]
     assert quality["loss_percent"] == 5
     assert quality["mos_lq"] < best_rating("PCMU").mos_lq
 
@@ -66,7 +66,7 @@ def test_delay_is_half_of_the_round_trip_and_what_ends_add() -> None:
     stage = Stage()
     speak(stage, list(range(50)))
     view = PeerView(round_trip_ms=600, loss_percent=2.0, jitter_ms=4)
-    quality = figures_of(stage.leg, stage.table, view)["quality"]
+    quality = figures_of(stage.leg, stage.table, stage.tick, view)["quality"]
     assert quality["receive"]["delay_ms"] == 330
     assert quality["receive"]["mos_cq"] < quality["receive"]["mos_lq"] == best_rating("PCMU").mos_lq
     assert quality["send"]["delay_ms"] == 370
@@ -80,7 +80,7 @@ def test_levels_of_both_directions() -> None:
     speak(stage, list(range(100)))
     stage.say(sine(450, 32000, 16000, amplitude=10000))
     stage.advance(400)
-    levels = figures_of(stage.leg, stage.table)["levels"]
+    levels = figures_of(stage.leg, stage.table, stage.tick)["levels"]
     assert levels["receive"]["speech_dbov"] == pytest.approx(-23.8, abs=2)
     assert levels["send"]["speech_dbov"] == pytest.approx(-13.3, abs=2)
     assert levels["send"]["speech_s"] == pytest.approx(2, abs=0.3)

@@ -42,6 +42,12 @@ class Notes:
     def engine_heard(self, leg: Leg, tick: int) -> None:
         self.notes.append(("heard", tick))
 
+    def engine_spoke(self, leg: Leg, tick: int) -> None:
+        self.notes.append(("spoke", tick))
+
+    def engine_cut(self, leg: Leg, tick: int) -> None:
+        self.notes.append(("cut", tick))
+
     def mark_reached(self, leg: Leg) -> None:
         assert leg.playout is not None
         self.notes += [("mark", mark.name) for mark in leg.playout.reached_marks()]

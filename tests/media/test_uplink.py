@@ -116,7 +116,7 @@ def test_comfort_noise_and_events_keep_the_sequence() -> None:
     stage.receive(packet(2, bytes([3, 0x8A, 0, 160]), payload_type=101))
     stage.receive(packet(3))
     assert len(stage.up) == 2
-    assert stage.notes == [("digit", 0, "3")]
+    assert [note for note in stage.notes if note[0] == "digit"] == [("digit", 0, "3")]
     assert stage.leg.counters.lost == 0
 
 

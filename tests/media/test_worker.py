@@ -241,7 +241,7 @@ def test_a_lost_engine_is_replaced_by_filler_until_the_next_speaks(worker: Worke
         caller.receive_until(lambda p: np.abs(from_ulaw(p.payload)).max() > 300)
         target = {"type": "websocket", "url": second.url}
         assert worker.command("attach", leg="filler", engine=target)["ok"]
-        caller.send()
+        caller.send(ulaw(sine(450, 160)))
         assert worker.wait_event("filler", "filler", on=False)
         assert worker.wait_event("first_audio", "filler")
     finally:
