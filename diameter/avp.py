@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
-from attrs import frozen
+from attrs import field, frozen
 
 from diameter.errors import LocalDiameterError, RemoteDiameterError
 
@@ -67,6 +67,7 @@ class Avp:
     data: bytes
     vendor: int = 0
     flags: int = 0
+    _wire: bytes | None = field(default=None, init=False, eq=False, repr=False)
 
     @property
     def key(self) -> AvpKey:
@@ -83,6 +84,8 @@ class Avp:
         Raises:
             LocalDiameterError: longer than the 24-bit length can say.
         """
+        if self._wire is not None:
+            return self._wire
         data = self.data
         length = len(data) + (12 if self.vendor else 8)
         if length > _MAX_LENGTH:
@@ -93,10 +96,15 @@ class Avp:
             header = _HEADER.pack(self.code, self.flags << 24 | length)
         return header + data + _PADDING[length & 3]
 
+    def kept(self) -> Avp:
+        """The same, which keeps what `encode` gives: for those that go into many messages. Raises as `encode`."""
+        _set_wire(self, self.encode())
+        return self
+
 
 _new_avp = object.__new__
-_set_code, _set_data, _set_vendor, _set_flags = (
-    getattr(Avp, name).__set__ for name in ("code", "data", "vendor", "flags")
+_set_code, _set_data, _set_vendor, _set_flags, _set_wire = (
+    getattr(Avp, name).__set__ for name in ("code", "data", "vendor", "flags", "_wire")
 )
 
 
@@ -120,7 +128,7 @@ class Avps(tuple[Avp, ...]):
 
     def encode(self) -> bytes:
         """The AVPs one after the other, each padded."""
-        return b"".join([avp.encode() for avp in self])
+        return b"".join([avp._wire or avp.encode() for avp in self])
 
     @classmethod
     def of(cls, avps: Iterable[Avp | None]) -> Avps:
@@ -161,6 +169,7 @@ def decode_avps_untrusted(data: bytes, start: int = 0) -> Avps:
         _set_data(avp, data[first:last])
         _set_vendor(avp, vendor)
         _set_flags(avp, word >> 24 & _KEPT_FLAGS)
+        _set_wire(avp, None)
         found.append(avp)
         position = last + (-length & 3)
     return Avps(found)

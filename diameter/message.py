@@ -157,8 +157,8 @@ class Message:
         """The same message with other identifiers."""
         return Message(self.code, self.application_id, self.flags, self.avps, hop_by_hop, end_to_end)
 
-    def encode(self) -> bytes:
-        """The whole message.
+    def encode(self, *, hop_by_hop: int | None = None) -> bytes:
+        """The whole message, on request with another hop-by-hop id.
 
         Raises:
             LocalDiameterError: longer than the 24-bit length can say.
@@ -167,12 +167,10 @@ class Message:
         length = HEADER_BYTES + len(body)
         if length > _UINT24:
             raise LocalDiameterError("message too long")
-        return (
-            _HEADER.pack(
-                1 << 24 | length, self.flags << 24 | self.code, self.application_id, self.hop_by_hop, self.end_to_end
-            )
-            + body
-        )
+        if hop_by_hop is None:
+            hop_by_hop = self.hop_by_hop
+        word = self.flags << 24 | self.code
+        return _HEADER.pack(1 << 24 | length, word, self.application_id, hop_by_hop, self.end_to_end) + body
 
 
 def decode_message_untrusted(frame: bytes) -> Message:

@@ -34,7 +34,7 @@ _ORIGIN_HOST = BASE["Origin-Host"]
 _ORIGIN_REALM = BASE["Origin-Realm"]
 
 _OLR_DEFAULT_ALGO = 1
-SUPPORTED_FEATURES: Avp = _FEATURES.avp([_FEATURE_VECTOR.avp(_OLR_DEFAULT_ALGO)])
+SUPPORTED_FEATURES: Avp = _FEATURES.avp([_FEATURE_VECTOR.avp(_OLR_DEFAULT_ALGO)]).kept()
 """What our requests carry: the loss algorithm (§7.2)."""
 
 # §7.5: default, and the longest that may be asked for; anything longer counts as the default

@@ -116,7 +116,7 @@ class PendingTable(Generic[W]):
         nobody can have carried it out.
         """
         if row.n_sent == 0:
-            row.frame = row.message.with_ids(hop_by_hop=row.hop_by_hop, end_to_end=row.message.end_to_end).encode()
+            row.frame = row.message.encode(hop_by_hop=row.hop_by_hop)
         else:
             del self._rows[row.hop_by_hop]
             row.hop_by_hop = self._take_id()
@@ -157,7 +157,7 @@ class PendingTable(Generic[W]):
         if row.n_sent:
             flags = message.flags | row.frame[4] & FLAG_RETRANSMITTED
             message = evolve(message, flags=flags)
-            row.frame = message.with_ids(hop_by_hop=row.hop_by_hop, end_to_end=message.end_to_end).encode()
+            row.frame = message.encode(hop_by_hop=row.hop_by_hop)
         row.message = message
 
     def discard(self, row: PendingRequest[W]) -> None:

@@ -6,8 +6,9 @@ are held against the command notation when read (5001, 5005, 5009); answers are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain, pairwise
 from operator import attrgetter
 from typing import Any, ClassVar, Protocol, Self
 
@@ -42,19 +43,14 @@ __all__ = [
 
 NO_STATE_MAINTAINED = 1
 
-# AVPs that have few values in one process: each is written once and kept. A full table just starts again.
-_STEADY = frozenset(
+# AVPs that have a value of their own in each message; the others have few in one process, see `_Slots`
+_VARIED = frozenset(
     {
-        "Origin-Host",
-        "Origin-Realm",
-        "Destination-Host",
-        "Destination-Realm",
-        "Server-Name",
-        "Service-Indication",
-        "Data-Reference",
-        "Identity-Set",
-        "Subs-Req-Type",
-        "Send-Data-Indication",
+        "Wildcarded-Public-Identity",
+        "Wildcarded-IMPU",
+        "User-Name",
+        "User-Data",
+        "Expiry-Time",
     }
 )
 _MAX_KNOWN = 256
@@ -63,6 +59,7 @@ _SESSION_ID = base.SESSION_ID
 _PUBLIC_IDENTITY = SH["Public-Identity"]
 _MSISDN = SH["MSISDN"]
 _EXTERNAL_IDENTIFIER = SH["External-Identifier"]
+_SUPPORTED_FEATURES = SH["Supported-Features"]
 _FEATURE_LIST_ID = SH["Feature-List-ID"]
 _FEATURE_LIST = SH["Feature-List"]
 _SERVICE_INDICATION = SH["Service-Indication"]
@@ -194,25 +191,31 @@ def _many(name: str, *, model: type[GroupModel] | None = None) -> Any:
 
 @frozen(eq=False)
 class _Slot:
-    """One field of a message class. `known`: the AVP of each value so far, where values are steady."""
+    """One field of a message class."""
 
     name: str
     definition: AvpDefinition
     model: type[GroupModel] | None
     is_many: bool
-    known: dict[Any, Avp] | None
 
-    def build(self, value: Any) -> Avp:
-        if self.model is not None:
-            return self.definition.avp(value.members(), mandatory=getattr(value, "is_required", False))
-        if self.known is None:
+    @property
+    def is_steady(self) -> bool:
+        return self.model is None and self.definition.name not in _VARIED
+
+    def build(self, value: Any) -> tuple[Avp, ...]:
+        """The AVPs of a value; none for None."""
+        if value is None:
+            return ()
+        if self.is_many:
+            return tuple(map(self._build_one, value))
+        return (self._build_one(value),)
+
+    def _build_one(self, value: Any) -> Avp:
+        if self.model is None:
             return self.definition.avp(value)
-        avp = self.known.get(value)
-        if avp is None:
-            if len(self.known) >= _MAX_KNOWN:
-                self.known.clear()
-            avp = self.known[value] = self.definition.avp(value)
-        return avp
+        if self.model is SupportedFeatures:
+            return _features_avp(value.feature_list_id, value.feature_list, value.is_required)
+        return self.definition.avp(value.members())
 
     def read(self, avp: Avp) -> Any:
         value = self.definition.value(avp)
@@ -223,15 +226,44 @@ class _Slot:
 class _Slots:
     """The AVP fields of a class.
 
+    Those that are steady, most of them, make few combinations of values in one process: the AVPs of each are written
+    once and kept. A full table just starts again.
+
     Attributes:
-        tail: all but Session-Id, in the order of writing.
-        tail_of: their values in a message.
+        steady: in the order of writing, without Session-Id.
+        varied: the others.
+        places: how many of the steady ones come before each of the others.
+        known: values of the steady ones → their AVPs, cut where one of the others belongs.
         by_key: all.
     """
 
-    tail: tuple[_Slot, ...]
-    tail_of: Callable[[_ShMessage], tuple[Any, ...]]
+    steady: tuple[_Slot, ...]
+    varied: tuple[_Slot, ...]
+    places: tuple[int, ...]
+    steady_of: Callable[[_ShMessage], tuple[Any, ...]]
+    varied_of: Callable[[_ShMessage], tuple[Any, ...]]
+    known: dict[tuple[Any, ...], tuple[tuple[Avp, ...], ...]]
     by_key: Mapping[AvpKey, _Slot]
+
+    def write(self, message: _ShMessage) -> list[Avp]:
+        """The AVPs of a message that come after Session-Id and `_HEAD`."""
+        values = self.steady_of(message)
+        first, *rest = self.known.get(values) or self._learn(values)
+        avps = [*first]
+        for slot, value, run in zip(self.varied, self.varied_of(message), rest, strict=True):
+            if value is not None:
+                avps += slot.build(value)
+            avps += run
+        return avps
+
+    def _learn(self, values: tuple[Any, ...]) -> tuple[tuple[Avp, ...], ...]:
+        built = [tuple(avp.kept() for avp in slot.build(v)) for slot, v in zip(self.steady, values, strict=True)]
+        cuts = (0, *self.places, len(built))
+        runs = tuple(tuple(chain.from_iterable(built[low:high])) for low, high in pairwise(cuts))
+        if len(self.known) >= _MAX_KNOWN:
+            self.known.clear()
+        self.known[values] = runs
+        return runs
 
 
 _SLOTS: dict[type[_ShMessage], _Slots] = {}
@@ -241,28 +273,38 @@ def _slots(cls: type[_ShMessage]) -> _Slots:
     """Found once."""
     found = _SLOTS.get(cls)
     if found is None:
-        slots = tuple(_slot(field) for field in attrs.fields(cls) if "avp" in field.metadata)
-        tail = slots[1:]
+        fields = [field for field in attrs.fields(cls) if "avp" in field.metadata]
+        slots = [_Slot(f.name, f.metadata["avp"], f.metadata["model"], f.metadata["many"]) for f in fields]
+        steady = tuple(slot for slot in slots[1:] if slot.is_steady)
+        varied = tuple(slot for slot in slots[1:] if not slot.is_steady)
+        places = tuple(sum(slot.is_steady for slot in slots[1 : slots.index(each)]) for each in varied)
         by_key = {slot.definition.key: slot for slot in slots}
-        found = _SLOTS[cls] = _Slots(tail, attrgetter(*(slot.name for slot in tail)), by_key)
+        found = _SLOTS[cls] = _Slots(steady, varied, places, _values_of(steady), _values_of(varied), {}, by_key)
     return found
 
 
-def _slot(field: attrs.Attribute[Any]) -> _Slot:
-    definition, model = field.metadata["avp"], field.metadata["model"]
-    known: dict[Any, Avp] | None = {} if definition.name in _STEADY else None
-    return _Slot(field.name, definition, model, field.metadata["many"], known)
+def _values_of(slots: Sequence[_Slot]) -> Callable[[_ShMessage], tuple[Any, ...]]:
+    names = [slot.name for slot in slots]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
+
+
+@lru_cache(_MAX_KNOWN)
+def _features_avp(feature_list_id: int, feature_list: int, is_required: bool) -> Avp:
+    return _SUPPORTED_FEATURES.avp(_feature_members(feature_list_id, feature_list), mandatory=is_required).kept()
 
 
 # Session-Id leads (§8.8); what every Sh message carries follows it
-_HEAD = (SH_APPLICATION.avp(), base.AUTH_SESSION_STATE.avp(NO_STATE_MAINTAINED))
+_HEAD = (SH_APPLICATION.avp().kept(), base.AUTH_SESSION_STATE.avp(NO_STATE_MAINTAINED).kept())
 
 
 @lru_cache(_MAX_KNOWN)
 def _result_avp(code: int, vendor: int) -> Avp:
     if not vendor:
-        return base.RESULT_CODE.avp(code)
-    return base.EXPERIMENTAL_RESULT.avp([base.VENDOR_ID.avp(vendor), base.EXPERIMENTAL_RESULT_CODE.avp(code)])
+        return base.RESULT_CODE.avp(code).kept()
+    members = [base.VENDOR_ID.avp(vendor), base.EXPERIMENTAL_RESULT_CODE.avp(code)]
+    return base.EXPERIMENTAL_RESULT.avp(members).kept()
 
 
 @frozen(kw_only=True)
@@ -274,19 +316,6 @@ class _ShMessage:
     session_id: str = _one("Session-Id", default="")
     origin_host: str = _one("Origin-Host", default="")
     origin_realm: str = _one("Origin-Realm", default="")
-
-    def _tail(self) -> list[Avp]:
-        """What comes after Session-Id and `_HEAD`."""
-        avps: list[Avp] = []
-        found = _slots(type(self))
-        for slot, value in zip(found.tail, found.tail_of(self), strict=True):
-            if value is None:
-                continue
-            if not slot.is_many:
-                avps.append(slot.build(value))
-            elif value:
-                avps += [slot.build(item) for item in value]
-        return avps
 
     @classmethod
     def _read(cls, message: Message) -> dict[str, Any]:
@@ -314,7 +343,7 @@ class _ShRequest(_ShMessage):
 
     def to_message(self) -> Message:
         """The request; the node adds the identifiers. Raises LocalDiameterError for values that do not fit."""
-        return self.COMMAND.message([_SESSION_ID.avp(self.session_id), *_HEAD, *self._tail()])
+        return self.COMMAND.message([_SESSION_ID.avp(self.session_id), *_HEAD, *_slots(type(self)).write(self)])
 
     @classmethod
     def read_untrusted(cls, message: Message) -> Self:
@@ -337,7 +366,7 @@ class _ShAnswer(_ShMessage):
     def to_answer(self, request: Message) -> Message:
         """The answer to that request, with its Session-Id and identifiers."""
         written = _result_avp(self.result.code, self.result.vendor)
-        return request.build_answer([*_HEAD, written, *self._tail()])
+        return request.build_answer([*_HEAD, written, *_slots(type(self)).write(self)])
 
     @classmethod
     def read_untrusted(cls, message: Message) -> Self:

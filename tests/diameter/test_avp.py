@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +99,14 @@ def test_key_is_vendor_and_code() -> None:
     assert avps.find((0, 650)) == Avp(650, b"load")
     assert [avp.data for avp in avps.find_all((10415, 650))] == [b"priority", b"again"]
     assert avps.find((13019, 650)) is None
+
+
+def test_kept_encoding_is_the_same_and_not_inherited() -> None:
+    avp = SH["Server-Name"].avp("sip:as.example.net")
+    wire = avp.encode()
+    kept = SH["Server-Name"].avp("sip:as.example.net").kept()
+    assert kept == avp
+    assert hash(kept) == hash(avp)
+    assert repr(kept) == repr(avp)
+    assert kept.encode() == Avps([kept]).encode() == wire
+    assert evolve(kept, data=b"sip:other").encode() == SH["Server-Name"].avp("sip:other").encode()

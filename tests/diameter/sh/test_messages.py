@@ -14,6 +14,7 @@ from diameter.dictionary import base
 from diameter.dictionary.sh import SH
 from diameter.errors import LocalDiameterError, RemoteDiameterError
 from diameter.message import Message, Result, decode_message_untrusted
+from diameter.sh import messages
 from diameter.sh.messages import (
     CallReferenceInfo,
     ProfileUpdateAnswer,
@@ -207,3 +208,61 @@ def test_features_of_an_answer() -> None:
     answer = UserDataAnswer(supported_features=[SupportedFeatures(8, 2), SupportedFeatures(3)])
     assert answer.features == 3
     assert UserDataAnswer().features == 0
+
+
+def test_avps_are_written_in_the_order_of_the_fields_whatever_is_remembered() -> None:
+    def build(number: int, references: tuple[int, ...], *features: SupportedFeatures) -> list[tuple[str, Any]]:
+        message = UserDataRequest(
+            session_id=f"as;1;{number}",
+            origin_host="as",
+            origin_realm="realm",
+            destination_realm="realm",
+            supported_features=features,
+            user_identity=UserIdentity(f"sip:{number}@realm"),
+            wildcarded_impu=f"sip:!{number}!",
+            server_name="sip:as",
+            service_indications=(b"one", b"two"),
+            data_references=references,
+            dsai_tags=(b"tag",),
+            session_priority=1,
+            user_name=f"{number}@realm",
+            udr_flags=1,
+        ).to_message()
+        names = {each.key: each for each in SH.avps_by_name.values()}
+        return [(names[avp.key].name, names[avp.key].value(avp)) for avp in message.avps[3:]]
+
+    for number, references in ((1, (0, 13)), (2, (13, 0)), (1, (0,)), (1, (0, 13))):
+        identity = Avps([SH["Public-Identity"].avp(f"sip:{number}@realm")])
+        assert build(number, references) == [
+            ("Origin-Host", "as"),
+            ("Origin-Realm", "realm"),
+            ("Destination-Realm", "realm"),
+            ("User-Identity", identity),
+            ("Wildcarded-IMPU", f"sip:!{number}!"),
+            ("Server-Name", "sip:as"),
+            ("Service-Indication", b"one"),
+            ("Service-Indication", b"two"),
+            *(("Data-Reference", each) for each in references),
+            ("DSAI-Tag", b"tag"),
+            ("Session-Priority", 1),
+            ("User-Name", f"{number}@realm"),
+            ("UDR-Flags", 1),
+        ]
+    assert [name for name, _ in build(1, (0, 13), SupportedFeatures(1))[3:5]] == ["Supported-Features", "User-Identity"]
+
+
+def test_condition_and_offer_of_a_feature_are_not_mixed_up() -> None:
+    for is_required in (False, True, False):
+        request = ProfileUpdateRequest(
+            user_identity=UserIdentity("sip:bob"), supported_features=(SupportedFeatures(2, is_required=is_required),)
+        )
+        (avp,) = request.to_message().avps.find_all(SH["Supported-Features"].key)
+        assert avp.is_mandatory is is_required
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    for number in range(2 * messages._MAX_KNOWN):
+        item = b"item %d" % number
+        request = UserDataRequest(user_identity=UserIdentity("sip:bob"), service_indications=(item,))
+        assert request.to_message().octets(SH["Service-Indication"]) == item
+        assert len(messages._slots(UserDataRequest).known) <= messages._MAX_KNOWN
