@@ -48,7 +48,7 @@ class Leg:
         reply = control.command(
             "open",
             leg=name,
-            stream=to_wire(StreamConfig("PCMU", 0, host, port)),
+            stream=to_wire(StreamConfig("PCMU", 0, host, port, dtmf_payload_type=101)),
             engine=to_wire(EngineTarget("websocket", url, rate=RATE_HZ)),
         )
         acceptor.join()

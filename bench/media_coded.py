@@ -81,7 +81,7 @@ def run(name: str, calls: int, windows: int, window_s: float) -> dict[str, objec
         speaker = None
         try:
             targets = []
-            stream = to_wire(StreamConfig(name, PAYLOAD_TYPE, host, port, clock_rate=clock_hz))
+            stream = to_wire(StreamConfig(name, PAYLOAD_TYPE, host, port, clock_rate=clock_hz, dtmf_payload_type=101))
             engine = to_wire(EngineTarget("websocket", f"ws://{CALLER_HOST}:{ENGINE_PORT}/"))
             for i in range(calls):
                 reply = worker.control.command("open", leg=f"c{i}", stream=stream, engine=engine)

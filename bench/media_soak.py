@@ -76,7 +76,7 @@ class Row:
         self._party = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._party.bind((PARTY_HOST, 0))
         host, port = self._party.getsockname()
-        self._stream = to_wire(StreamConfig("PCMU", 0, host, port))
+        self._stream = to_wire(StreamConfig("PCMU", 0, host, port, dtmf_payload_type=101))
         self._engine = to_wire(EngineTarget("websocket", engine_url))
         self._packets = [
             build_rtp(payload_type=0, marker=not k, sequence=k, timestamp=160 * k, ssrc=1, payload=b"\xff" * 160)

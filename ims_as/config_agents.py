@@ -12,6 +12,7 @@ __all__ = [
     "AnswerConfig",
     "AnswerMode",
     "BargeIn",
+    "DigitsConfig",
     "TransferConfig",
     "TransferEarlyMedia",
     "TransferMedia",
@@ -58,6 +59,15 @@ class TransferMethod(Enum):
     """We call the target and join the two."""
     REFER = "refer"
     """The caller is asked to call the target itself."""
+
+
+@attrs.frozen
+class DigitsConfig:
+    """Keys that the caller presses (DTMF)."""
+
+    mute: bool = False
+    """Their tones are replaced by silence in what the engine and a recording hear, for card numbers and the like; up to
+    25 ms of each tone's beginning remain."""
 
 
 @attrs.frozen

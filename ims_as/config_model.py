@@ -18,6 +18,7 @@ from ims_as.config_agents import (
     AnswerConfig,
     AnswerMode,
     BargeIn,
+    DigitsConfig,
     TransferConfig,
     TransferEarlyMedia,
     TransferMedia,
@@ -58,11 +59,13 @@ __all__ = [
     "DiameterConfig",
     "DiameterPeer",
     "DiameterTlsConfig",
+    "DigitsConfig",
     "DnsConfig",
     "EngineConfig",
     "EngineReady",
     "FillerConfig",
     "HostPort",
+    "InbandDtmf",
     "LimitsConfig",
     "LogConfig",
     "LogFormat",
@@ -108,6 +111,14 @@ class MediaMode(Enum):
 
     LOCAL = "local"
     REMOTE = "remote"
+
+
+class InbandDtmf(Enum):
+    """When digits are listened for in the audio."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class EngineReady(Enum):
@@ -235,6 +246,9 @@ class MediaConfig:
     """SRTP with keys in SDP (RFC 4568).  ``never``: RTP/SAVP lines are not used; ``accept``: they are, and our own
     offers are RTP/AVP; ``offer``: also keys in RTP/AVP lines, ours and others' (opportunistic, RFC 8643); ``require``:
     RTP/SAVP only, ours and others'."""
+    inband_dtmf: InbandDtmf = InbandDtmf.AUTO
+    """Whether digits are heard by their tones.  ``auto``: of parties that do not do telephone-event; ``always``: also
+    beside telephone events, for gateways that say one and send the other; ``never``."""
     discover: str | None = None
     """``name:port``: DNS name and control port of remote workers."""
 
@@ -291,6 +305,7 @@ class AgentConfig:
     """Who silences the agent when the caller speaks over it: ``engine``: the engine, by ``clear``; ``local``: we, as
     soon as speech is heard, and the engine is told (docs/engine-protocol.md)."""
     filler: FillerConfig = FillerConfig()
+    digits: DigitsConfig = attrs.field(default=DigitsConfig())
     answer: AnswerConfig = attrs.field(default=AnswerConfig())
     transfer: TransferConfig = attrs.field(default=TransferConfig())
     outbound: OutboundConfig = OutboundConfig()

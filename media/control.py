@@ -45,7 +45,8 @@ shutdown   Releases all legs and ends the worker process.
 Events: ``engine_event`` (``event``: what the engine sent and the worker does not handle itself: transfer, hangup,
 transcript, tool_call, dtmf), ``engine_lost`` (``cause``: ``closed``/``error``/``timeout``, ``detail``), ``first_rtp``
 (``at``, ``source``), ``first_audio`` (``at``, ``ttfb_ms``: end of speech, or connect, to first engine audio sent),
-``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``), ``played`` (clip ended), ``drained`` (playout
+``rtp_timeout`` (``silent_ms``), ``dtmf`` (``digit``, ``duration_ms``, ``source``: ``rtp`` or
+``inband``), ``played`` (clip ended), ``drained`` (playout
 queue empty after a ``hangup`` from the engine: ``reason``; it comes though the engine closed behind its ``hangup``,
 and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in`` (``played_ms``, ``by``: ``engine`` or
 ``local``), ``silenced`` (``by``, ``clear_ms``, ``speech_ms``: from there to silence, ``at``), ``one_way``
@@ -171,7 +172,13 @@ class EngineTarget:
     """``local``: when the caller speaks over the engine, what it had queued is dropped at once, and what it goes on
     saying too, until it has said ``clear`` or paused; ``engine``: it says ``clear`` itself."""
     digits: bool = True
-    """Tell the engine each RFC 4733 digit at once; False: the signalling side does, which has other sources as well."""
+    """Tell the engine each digit of the RTP stream at once, one that comes as event and as tones twice; False: the
+    signalling side does, which knows all sources."""
+    inband_dtmf: str = "auto"
+    """Digits in the party's audio are listened for: ``always``, ``never``, or ``auto``: where telephone-event is not
+    negotiated.  With ``always`` a party may send a digit both ways, which the signalling side tells apart."""
+    mute_digits: bool = False
+    """The engine (and a recording) hears silence in place of the tones of digits."""
     ca_file: str | None = None
     """PEM file, on the worker's machine, of the authorities trusted for a ``wss:`` engine; None: the system's.  Read
     once per worker process."""

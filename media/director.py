@@ -111,6 +111,8 @@ class Director:
         self._rtcp.configure(call.leg, time.monotonic())
         if call.leg.line_rate_hz != rate_hz:
             self._clips.line_changed(call.leg)
+            self._plane.uplink.digits.line_changed(call.leg.row)
+        self._plane.uplink.digits.configure(call.leg)
         self._one_way.configured(call.leg, config, self._plane.tick)
         # silence is counted anew: nobody sent while the stream was held
         self._table.opened[call.leg.row] = self._plane.tick
@@ -230,7 +232,7 @@ class Director:
         session = self._calls[leg.name].session
         if session is not None and session.target.digits:
             session.send_text(session.protocol.build_dtmf(digit.digit, digit.duration_ms))
-        self._event("dtmf", leg, digit=digit.digit, duration_ms=digit.duration_ms)
+        self._event("dtmf", leg, digit=digit.digit, duration_ms=digit.duration_ms, source=digit.source.value)
 
     def speech_changed(self, leg: Leg, is_start: bool, tick: int) -> None:
         self._turns.speech_changed(self._calls[leg.name], is_start, tick)

@@ -56,6 +56,8 @@ class Engines:
         call.hangup_reason = ""
         leg.filler.after_ticks = target.filler_after_ms // TICK_MS
         leg.filler_clip = target.filler_clip
+        leg.inband_dtmf, leg.mutes_digits = target.inband_dtmf, target.mute_digits
+        self._plane.uplink.digits.configure(leg)
         self._table.peer[leg.row] = -1
         self.use_queue(leg, target.rate)
         self._table.bank[leg.row] = -1

@@ -156,6 +156,7 @@ class Receiver:
         digits: list[Digit] = []
         if is_event:
             try:
+                table.event_seen[row] = tick
                 digits = self.dtmf.receive_untrusted(packet.timestamp, packet.payload, now_ms=tick * TICK_MS)
             except DtmfParseError:
                 self.counters.invalid += 1
@@ -366,6 +367,10 @@ class Leg:
     clip_position: int = 0
     clip_loop: bool = False
     filler_clip: str | None = None
+    inband_dtmf: str = "never"
+    """Whether digits are listened for in the audio: see `media.inband`."""
+    mutes_digits: bool = False
+    """Digits are removed from what is heard of the party."""
     speech_ended: int | None = None
     """Tick at which the caller stopped speaking, or the engine was connected: TTFB counts from here."""
     ttfb_ms: list[float] = attrs.Factory(list)

@@ -127,6 +127,7 @@ class LegTable:
         self.clipped_out = column("u4")
         self.awaits = column("?")  # the caller waits for an answer: its first audible frame is to be told
         self.cut = column("?")  # what the engine had queued was dropped: the end of what is heard is to be told
+        self.event_seen = column("i8")  # tick of the last packet of a telephone event; -NEVER
         self.spoke = column("i8")  # tick at which the engine was last found to be heard by the party; -NEVER
         self._columns = [c for c in vars(self).values() if isinstance(c, np.ndarray)]
         for row in range(capacity):
@@ -168,6 +169,6 @@ class LegTable:
     def _idle(self, row: int) -> None:
         self.bank[row] = self.peer[row] = -1
         self.last_rtp[row] = -1
-        self.arrived[row] = self.spoke[row] = -NEVER
+        self.arrived[row] = self.spoke[row] = self.event_seen[row] = -NEVER
         for column in (self.due, self.mark_at, self.fill_at, self.rtp_timeout, self.expect_at):
             column[row] = NEVER

@@ -17,6 +17,7 @@ from media import g711
 from media.coded import CodedStream
 from media.conceal import conceal, overlap_into
 from media.dtmf import Digit
+from media.inband import DigitEar
 from media.leg import Leg, UplinkItem
 from media.levels import LevelMeter, is_due
 from media.playout import RING_FRAMES, PlayoutBank
@@ -80,6 +81,7 @@ class Uplink:
         self._banks = banks
         self._user = user
         self.vad = VadColumns(table.capacity)
+        self.digits = DigitEar(table, user)
         self._meter = LevelMeter(table.levels_in, table.clipped_in)
         self.block = ReceiveBlock()
         self._headers = HeaderColumns(self.block.octets)
@@ -197,6 +199,7 @@ class Uplink:
         """The leg is gone."""
         self._watched.discard(row)
         self.vad.reset(row)
+        self.digits.forget(row)
 
     def _take(self, leg: Leg, items: list[UplinkItem], digits: Iterable[Digit], tick: int) -> None:
         if items:
@@ -254,6 +257,8 @@ class Uplink:
     def _deliver_line(self, rows: NDArray[np.intp], line: NDArray[np.float32], tick: int) -> None:
         """20 ms of each of ``rows``, shape (n, 160), or (n, 320) of wide lines."""
         table = self._table
+        if self.digits.active:
+            line = self.digits.hear(rows, line, tick)
         if self._tap.active:
             self._tap.hear(rows, line, tick)
         began, ended = self.vad.update(rows, line)

@@ -28,7 +28,10 @@ SANS_IO += ["media/codecs/*.py", "media/reception.py"]
 SANS_IO += [f"media/rtcp{name}.py" for name in ("", "_session", "_xr")]
 SANS_IO += [f"media/{name}.py" for name in ("tones",)]
 SANS_IO += [f"ims_as/call/{name}.py" for name in ("admission", "bypass", "engine_health", "failure", "session_data")]
-SANS_IO += [f"ims_as/call/{name}.py" for name in ("dtmf_info", "media_description", "sdp_relay", "target_policy")]
+SANS_IO += [
+    f"ims_as/call/{name}.py"
+    for name in ("digit_merger", "dtmf_info", "media_description", "sdp_relay", "target_policy")
+]
 _SH = ("cache", "data_reference", "messages", "notifications", "profile", "repository", "results", "sh_data*")
 SANS_IO += [f"diameter/sh/{name}.py" for name in (*_SH, "subscriptions", "userdata")]
 

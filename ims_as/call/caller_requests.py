@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from ims_as.call.digit_merger import DigitMerger, DigitSource, source_of
 from ims_as.call.dtmf_info import (
     INFO_PACKAGES,
     RELAY_TYPE,
-    DigitMerger,
     InfoDigit,
     InfoRefusal,
     build_relay_body,
@@ -75,19 +75,21 @@ class CallerDigits:
     def receive_rtp(self, event: dict[str, Any]) -> None:
         """The media worker has heard a digit."""
         duration_ms = event.get("duration_ms")
-        self._take("rtp", str(event.get("digit", "")), duration_ms if isinstance(duration_ms, int) else 0)
+        source, digit = source_of(event.get("source")), str(event.get("digit", ""))
+        self._take(source, digit, duration_ms if isinstance(duration_ms, int) else 0)
 
     def receive_info(self, digit: InfoDigit) -> None:
         """An INFO has brought one."""
         self._call.trace("media", "caller", "ims-as", f"DTMF {digit.digit} by INFO")
         self._take("info", digit.digit, digit.duration_ms)
 
-    def _take(self, source: Any, digit: str, duration_ms: int) -> None:
+    def _take(self, source: DigitSource, digit: str, duration_ms: int) -> None:
         call = self._call
         if not self._merger.is_new(source, digit, duration_ms, now=call.context.now()):
-            call.trace("media", "ims-as", "ims-as", f"DTMF {digit} came both ways")
+            call.trace("media", "ims-as", "ims-as", f"DTMF {digit} came another way before")
         elif call.handover is not None and call.handover.is_bridged:
-            call.handover.take_digit(digit)
+            if source != "inband":  # tones are in the audio that the other party hears
+                call.handover.take_digit(digit)
         elif call.leg is not None and not call.engine_lost:
             call.leg.tell_engine({"event": "dtmf", "digit": digit, "duration_ms": duration_ms})
 

@@ -1,20 +1,20 @@
 """Digits in INFO: the bodies ``application/dtmf-relay`` and ``application/dtmf``, with or without an info package.
 
-Before RFC 6086 INFO had no packages, and nearly all that send digits this way still do without (§2: legacy usage); 3GPP
-names a package ``infoDtmf`` for it (TS 24.229 annex P).  A digit of a caller that sends each by INFO and by RFC 4733 is
-one digit all the same: `DigitMerger`.
+Before RFC 6086 INFO had no packages, and nearly all that send digits this way still do without (§2: legacy usage);
+3GPP names a package ``infoDtmf`` for it (TS 24.229 annex P).  A digit of a caller that sends each by INFO and in the
+audio is one digit all the same: `ims_as.call.digit_merger`.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 
 from ims_as.sip.message import Request
 from media.dtmf import DIGITS
 
-__all__ = ["INFO_PACKAGES", "DigitMerger", "InfoDigit", "InfoRefusal", "build_relay_body", "read_info_untrusted"]
+__all__ = ["INFO_PACKAGES", "InfoDigit", "InfoRefusal", "build_relay_body", "read_info_untrusted"]
 
 INFO_PACKAGES: Final = ("infoDtmf",)
 """Ours, for Recv-Info."""
@@ -86,34 +86,3 @@ def _read_body_untrusted(body: bytes, *, is_relay: bool) -> InfoDigit | None:
 def build_relay_body(digit: str, duration_ms: int = DEFAULT_DURATION_MS) -> bytes:
     """The body of an INFO that carries one digit, as most gateways read it."""
     return f"Signal={digit}\r\nDuration={duration_ms}\r\n".encode()
-
-
-Source = Literal["rtp", "info"]
-SLACK_S: Final = 1.0
-"""An INFO takes the long way, through every proxy of the path."""
-MAX_WAITING: Final = 32
-
-
-@attrs.define
-class DigitMerger:
-    """Tells the second report of a key press from the next one.
-
-    A report matches one of the other kind, of the same digit and near in time, that has not been matched yet; so the
-    same key pressed twice, reported both ways, is two digits.
-    """
-
-    _waiting: list[tuple[Source, str, float, float]] = attrs.Factory(list)
-
-    def is_new(self, source: Source, digit: str, duration_ms: int, *, now: float) -> bool:
-        """``now``: monotonic seconds of the report, which comes at the end of the key press or, by INFO, at either."""
-        duration_s = duration_ms / 1000
-        begin, end = now - duration_s, now + (duration_s if source == "info" else 0.0)
-        self._waiting = [each for each in self._waiting[-MAX_WAITING:] if each[3] + SLACK_S >= begin]
-        for each in self._waiting:
-            other, known, known_begin, known_end = each
-            is_near = known_begin <= end + SLACK_S and begin <= known_end + SLACK_S
-            if other != source and known == digit and is_near:
-                self._waiting.remove(each)
-                return False
-        self._waiting.append((source, digit, begin, end))
-        return True

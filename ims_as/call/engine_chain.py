@@ -161,4 +161,6 @@ class EngineChain:
             filler_clip=agent.filler.clip,
             barge_in=agent.barge_in.value,
             digits=False,  # they come from us, who know those that came by INFO too
+            inband_dtmf=call.context.config.media.inband_dtmf.value,
+            mute_digits=agent.digits.mute,
         )

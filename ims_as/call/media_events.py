@@ -51,7 +51,7 @@ class MediaEvents:
             case "silenced":
                 note_silenced(call, event)
             case "dtmf":
-                call.trace("media", "caller", "media", f"DTMF {event.get('digit')}", at=at)
+                call.trace("media", "caller", "media", f"DTMF {event.get('digit')} ({event.get('source')})", at=at)
                 call.digits.receive_rtp(event)
             case "one_way" if not call.is_joined:
                 note_one_way(call, event)

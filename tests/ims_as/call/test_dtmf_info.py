@@ -1,12 +1,10 @@
-"""Digits in INFO bodies, and a key press that is reported twice."""
+"""Digits in INFO bodies."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ims_as.call.dtmf_info import (
-    MAX_WAITING,
-    DigitMerger,
     InfoDigit,
     InfoRefusal,
     build_relay_body,
@@ -76,34 +74,3 @@ def test_whatever_comes_it_is_a_digit_or_a_refusal(body: bytes, content_type: st
 @given(st.sampled_from(DIGITS), st.integers(0, 8000))
 def test_what_we_write_we_read(digit: str, duration_ms: int):
     assert read_info_untrusted(info(build_relay_body(digit, duration_ms))) == InfoDigit(digit, duration_ms)
-
-
-class TestMerger:
-    def test_one_way_only(self):
-        merger = DigitMerger()
-        assert all(merger.is_new("info", "5", 100, now=now) for now in (0.0, 0.2, 0.4))
-        assert all(merger.is_new("rtp", "6", 100, now=now) for now in (1.0, 1.2, 1.4))
-
-    @pytest.mark.parametrize("order", [("info", "rtp"), ("rtp", "info")])
-    def test_both_ways_in_either_order(self, order: tuple[str, str]):
-        merger = DigitMerger()
-        for press in range(3):
-            assert merger.is_new(order[0], "5", 100, now=press * 0.3)  # type: ignore[arg-type]
-            assert not merger.is_new(order[1], "5", 100, now=press * 0.3 + 0.05)  # type: ignore[arg-type]
-
-    def test_info_at_the_press_and_rtp_at_the_release_of_a_long_one(self):
-        merger = DigitMerger()
-        assert merger.is_new("info", "5", 160, now=0.0)
-        assert not merger.is_new("rtp", "5", 4000, now=4.0)
-
-    def test_another_digit_or_another_time_is_new(self):
-        merger = DigitMerger()
-        assert merger.is_new("rtp", "5", 100, now=0.0)
-        assert merger.is_new("info", "6", 100, now=0.1)
-        assert merger.is_new("info", "5", 100, now=3.0)
-
-    def test_memory_is_bounded(self):
-        merger = DigitMerger()
-        for _ in range(1000):
-            merger.is_new("rtp", "5", 100, now=0.0)
-        assert len(merger._waiting) <= MAX_WAITING + 1
