@@ -28,6 +28,7 @@ from ims_as.sip.invite_session import (
     Provisional,
     ReinviteAnswered,
     ReinviteReceived,
+    ReinviteRejected,
     Rejected,
     SessionEvent,
     UpdateReceived,
@@ -45,6 +46,8 @@ __all__ = ["MISFIT", "AnchoredHandover"]
 MISFIT: Final = frozenset({415, 488, 606})
 """What a target says that cannot do with the caller's description."""
 RING_DEADLINE_S: Final = 60.0
+TELL_RETRY_S: Final = 0.1
+TELL_ATTEMPTS: Final = 100
 
 
 class AnchoredHandover(TransferAttempt):
@@ -56,6 +59,8 @@ class AnchoredHandover(TransferAttempt):
         self._callee = callee
         self._session: InviteSession | None = None
         self._leg: MediaLeg | None = None
+        self._lost: MediaLeg | None = None
+        """What it was before its worker was lost."""
         self._description = CallDescription(
             config.media.address, int(call.context.wall() * 1000), call.context.codecs, call.context.srtp
         )
@@ -97,6 +102,9 @@ class AnchoredHandover(TransferAttempt):
                     lambda body: session.accept_update(body, to_tag=tag),
                     lambda status: session.reject_update(status, to_tag=tag),
                 )
+            case ReinviteRejected(status=status) if self._description.is_offering:
+                self._description.abandon_offer()
+                self._call.hang_up(Termination(Result.FAILED, "callee", "media-move-refused", status))
             case Acked() | ReinviteAnswered() if self._description.is_offering:
                 await self._take_answer(event.body)
             case Ended(by=by, reason=reason):
@@ -152,6 +160,7 @@ class AnchoredHandover(TransferAttempt):
             return
         self._note_direction(stream)
         self.is_pending, self.is_bridged = False, True
+        self._tell_callee()
         call.record.state = CallState.JOINED
         if call.record.transfer is not None:
             call.record.transfer |= {"state": "joined", "joined_at": call.context.wall()}
@@ -259,12 +268,55 @@ class AnchoredHandover(TransferAttempt):
             case "rtp_timeout" if self.is_bridged and not self._on_hold:
                 call.context.metrics.rtp_timeouts.inc()
                 call.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
-            case "worker_lost":
-                self._leg = None
-                if self.is_bridged:
-                    call.hang_up(Termination(Result.FAILED, "ims-as", "media-worker-lost", None))
-                else:
-                    self._abandon("worker_lost")
+            case "worker_lost" if self._leg is not None:
+                self._lost, self._leg = self._leg, None  # until the caller's leg is on another worker
+
+    async def caller_moved(self) -> None:
+        """Our leg follows it."""
+        call, lost, self._lost = self._call, self._lost, None
+        if lost is None or lost.stream is None or call.leg is None:
+            return
+        leg = call.leg.beside(self._on_media)
+        try:
+            await leg.open(lost.stream, None, port=lost.port if call.context.media.keeps_ports else None)
+            if self.is_bridged:
+                await call.leg.bridge(leg)
+        except MediaError as error:
+            leg.discard()
+            if error.is_lost:
+                self._lost = lost  # with the caller's leg, once more
+            elif self.is_bridged:
+                call.hang_up(Termination(Result.FAILED, "ims-as", "media-worker-lost", None))
+            else:
+                self._abandon(error.code)
+            return
+        self._leg = leg
+        self._tell_callee()
+
+    def _tell_callee(self, attempts: int = TELL_ATTEMPTS) -> None:
+        """Offers the callee the new port where it is another one."""
+        session, leg, description = self._session, self._leg, self._description
+        if session is None or leg is None or session.is_terminated:
+            return
+        if description.told in (None, (leg.host, leg.port)):
+            return  # nothing is agreed yet, or nothing has changed
+        description.bind(leg.host, leg.port)
+        try:
+            offer = description.offer_again()
+        except LocalProtocolError:
+            self._tell_later(attempts)
+            return
+        try:
+            session.reinvite(offer)
+        except LocalProtocolError:
+            description.withdraw_offer()
+            self._tell_later(attempts)
+
+    def _tell_later(self, attempts: int) -> None:
+        if attempts > 1:
+            self._call.post_later(TELL_RETRY_S, "retry", lambda: self._tell_callee(attempts - 1))
+        else:
+            self._call.hang_up(Termination(Result.FAILED, "ims-as", "media-move-refused", None))
 
     def take_digit(self, digit: str) -> None:
         """Of the caller, for the human."""

@@ -63,6 +63,8 @@ class MediaEvents:
                 self._receive_worker_lost(event)
             case "leg_moved":
                 call.recovery.finish(event["moved_to"])
+                if call.handover is not None:
+                    await call.handover.caller_moved()
 
     def _receive_engine_event(self, event: dict[str, Any]) -> None:
         call = self._call

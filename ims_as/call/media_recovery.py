@@ -47,6 +47,9 @@ TELL_RETRY_S: Final = 0.05
 TELL_ATTEMPTS: Final = 200
 """Ten seconds: longer than any exchange that the party means to complete."""
 FILLER: Final = "builtin:filler"
+POISON_MOVES: Final = 3
+POISON_S: Final = 60.0
+"""A call that has lost so many workers within so long may be what kills them: it is not put on another one."""
 
 
 class MediaRecovery:
@@ -56,6 +59,7 @@ class MediaRecovery:
         self._call = call
         self._deferred: list[SessionEvent] = []
         self._lost_at = 0.0
+        self._losses: list[float] = []
         self.is_pending = False
         """The leg is lost and there is no other yet."""
         self.is_offering = False
@@ -70,6 +74,12 @@ class MediaRecovery:
         call = self._call
         lost, call.leg = call.leg, None
         if lost is None or lost.stream is None or call.record.termination is not None:
+            return
+        now = call.context.now()
+        self._losses = [*(at for at in self._losses if now - at < POISON_S), now]
+        if len(self._losses) >= POISON_MOVES:
+            call.trace("decision", "ims-as", "ims-as", f"{len(self._losses)} media workers lost: not moved again")
+            self._give_up()
             return
         self.is_pending = True
         self._lost_at = call.context.now()
@@ -99,7 +109,7 @@ class MediaRecovery:
         call = self._call
         self.is_pending = False
         deferred, self._deferred = self._deferred, []
-        if call.record.termination is not None or call.is_joined:
+        if call.record.termination is not None or call.join is not None:
             if leg is not None:
                 leg.discard()
         elif leg is None:
@@ -125,6 +135,8 @@ class MediaRecovery:
             leg.modify_soon(wanted)  # agreed while there was no port
         call.describe_again()
         self.tell_party()
+        if call.is_bridged:
+            return  # there is no engine any more
         agent = call.agent
         if call.is_early or call.is_ringing:
             if agent is not None and agent.answer.clip is not None and call.offers.has_early_media:
@@ -153,6 +165,9 @@ class MediaRecovery:
         if call.is_early or call.is_ringing:
             call.hang_up(Termination(Result.FAILED, "ims-as", MEDIA_LOST, None))
             return
+        if call.is_bridged:
+            call.hang_up(Termination(Result.FAILED, "ims-as", MEDIA_LOST, None))
+            return
         call.engine_lost = True
         call.hand_over("queue" if queue_of(call) else "served-user", "media worker lost", None, by_agent=False)
 
@@ -176,7 +191,7 @@ class MediaRecovery:
         """Tells the party of the port if what it knows is another one and no transfer does so anyway."""
         call = self._call
         leg, session, description = call.leg, call.session, call.description
-        if leg is None or session is None or session.is_terminated or call.is_joined or call.is_ringing:
+        if leg is None or session is None or session.is_terminated or call.join is not None or call.is_ringing:
             return
         if description.told in (None, (leg.host, leg.port)) or self.is_offering:
             return

@@ -30,6 +30,9 @@ class TransferAttempt:
     async def receive_callee(self, event: Any) -> None:
         """What this attempt has posted to the call's inbox under ``callee``."""
 
+    async def caller_moved(self) -> None:
+        """The call's media worker was lost, and its leg is on another one."""
+
     async def receive_caller(self, event: SessionEvent) -> None:
         """An event of the caller's dialog, while this attempt owns the offers there."""
 

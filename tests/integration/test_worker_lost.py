@@ -10,6 +10,9 @@ import trio
 from ims_as.local_workers import LocalWorkers
 from ims_as.media_pool import MediaPool
 from ims_as.sip.invite_session import Answered, Ended, InviteSession, ReinviteReceived, Rejected, UpdateReceived
+from ims_as.sip.message import Request
+from ims_as.sip.transaction import ServerTransaction
+from tests.integration.test_anchored import PCMA_ONLY, PCMU_ONLY, anchored, hears, place
 from tests.integration.test_leaks import worker_pid
 from tests.support.world import Leg, World, until, world
 
@@ -190,6 +193,56 @@ def test_a_call_that_rings_is_answered_with_the_new_port():
             await has_audio(here, port_in(answered.body))
             assert not any(isinstance(event, ReinviteReceived) for event in leg.events)
             leg.session.bye()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("keeps_ports", [True, False])
+def test_two_parties_that_talk_through_the_worker_go_on(keeps_ports):
+    async def main() -> None:
+        async with world(TWO) as here:
+            here.app.media.keeps_ports = keeps_ports
+            caller, phone_leg, _ = await anchored(here)
+            kill_worker_of(here, caller)
+            if not keeps_ports:
+                offer = await caller.wait(ReinviteReceived)
+                caller.session.accept_reinvite(here.caller_rtp.offer(formats=PCMU_ONLY, version=2))
+                assert port_in(offer.body) == place(caller)[1]
+                await phone_leg.wait(ReinviteReceived)
+                phone_leg.session.accept_reinvite(here.phone_rtp.offer(formats=PCMA_ONLY, version=2))
+            await until(lambda: here.app.media.restarts == 1 and here.app.media.legs == 2)
+            await hears(here.caller_rtp, place(caller), here.phone_rtp, send=0, receive=8)
+            await hears(here.phone_rtp, place(phone_leg), here.caller_rtp, send=8, receive=0)
+            assert not here.engine.connections
+            phone_leg.session.bye()
+            await caller.wait(Ended)
+
+    trio.run(main)
+
+
+def test_a_caller_whose_transfer_rings_goes_on_with_the_agent_and_is_joined():
+    async def main() -> None:
+        async with world(TWO) as here:
+            ringing: list[InviteSession] = []
+
+            def ring(request: Request, transaction: ServerTransaction) -> None:
+                ringing.append(here.agent.accept(request, transaction, on_event=lambda *_: None))
+                ringing[0].provisional(180)
+
+            here.phone = ring
+            caller = here.call()
+            answered = await caller.wait(Answered)
+            await here.engine.wait("start")
+            await here.engine.send(event="transfer", target="served-user")
+            await until(lambda: ringing)
+            kill_worker_of(here, caller)
+            assert (await here.engine.wait("start"))["resume"] is True
+            await has_audio(here, port_in(answered.body))
+            ringing[0].answer(here.phone_rtp.offer())
+            await caller.wait(ReinviteReceived)
+            caller.session.accept_reinvite(here.caller_rtp.offer(version=2))
+            await until(lambda: here.app.media.legs == 0)
+            caller.session.bye()
 
     trio.run(main)
 
