@@ -121,6 +121,8 @@ class Application:
             workers=config.media.workers,
             address=config.media.address,
             ports=(ports.first, ports.last),
+            port_rest_s=config.media.port_rest_s,
+            dscp=config.media.dscp,
             on_lost=self.alarming.media_worker_lost,
         )
         self.context = self._build_context()

@@ -239,6 +239,10 @@ class MediaConfig:
     """IP address for RTP."""
     ports: PortRange = _RTP_PORTS
     """UDP ports for RTP, ``first-last``, shared out among the workers."""
+    port_rest_s: float = _bounded(10.0, 0, 300)
+    """Seconds for which a port is not used again: late packets of its last call must not reach a new one."""
+    dscp: int = _bounded(46, 0, 63)
+    """Differentiated services code point of all that goes to a party; 46 is EF, 0 unmarked.  SIP is not marked."""
     codecs: tuple[str, ...] = ()
     """Codecs that are taken, in the order of our own offers, of AMR-WB, opus, G722, PCMA, PCMU, AMR, G729, L16; empty:
     all but L16, of which we offer AMR-WB, PCMA and PCMU ourselves.  One whose library is missing is left out."""

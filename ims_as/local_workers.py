@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from ims_as.media_client import MediaError, WorkerLink
+from media.io import PORT_REST_S
 
 if TYPE_CHECKING:
     from ims_as.media_pool import MediaPool
@@ -63,11 +64,21 @@ class _Worker:
 class LocalWorkers:
     """Keeps ``workers`` slots filled.  See the module."""
 
-    def __init__(self, *, workers: int, address: str, ports: tuple[int, int], standby: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int,
+        address: str,
+        ports: tuple[int, int],
+        standby: bool = True,
+        port_rest_s: float = PORT_REST_S,
+        dscp: int = 0,
+    ) -> None:
         first, last = ports
         share = (last - first + 1) // workers
         self._ranges = {f"w{i}": (first + i * share, first + (i + 1) * share - 1) for i in range(workers)}
         self._address = address
+        self._options = ["--port-rest", str(port_rest_s), "--dscp", str(dscp)]
         self._standby: _Worker | None = None
         self._wants_standby = standby
         self.standby_after_s = STANDBY_AFTER_S
@@ -148,6 +159,7 @@ class LocalWorkers:
         """One life of one worker process; started with it, or with None when it never answered."""
         ours, theirs = socket.socketpair()
         argv = [sys.executable, "-m", "media.worker", "--control-fd", str(theirs.fileno()), "--address", self._address]
+        argv += self._options
         process = await trio.lowlevel.open_process(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         theirs.close()
         ours.setblocking(False)

@@ -15,6 +15,7 @@ import trio
 
 from ims_as.local_workers import LocalWorkers
 from ims_as.media_client import Event, MediaError, MediaLeg, WorkerLink
+from media.io import PORT_REST_S
 
 __all__ = ["MediaPool", "WorkerSource"]
 
@@ -61,10 +62,15 @@ class MediaPool:
         address: str,
         ports: tuple[int, int],
         standby: bool = True,
+        port_rest_s: float = PORT_REST_S,
+        dscp: int = 0,
         on_lost: OnLost = lambda *_: None,
     ) -> MediaPool:
         """Workers that are children of this process."""
-        return cls(LocalWorkers(workers=workers, address=address, ports=ports, standby=standby), on_lost=on_lost)
+        source = LocalWorkers(
+            workers=workers, address=address, ports=ports, standby=standby, port_rest_s=port_rest_s, dscp=dscp
+        )
+        return cls(source, on_lost=on_lost)
 
     @property
     def is_ready(self) -> bool:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection
 from queue import SimpleQueue
 from typing import Final
 
+from media.marking import mark
 from media.table import TICK_MS
 
 __all__ = [
@@ -42,7 +43,8 @@ RTP_RECEIVE_BUFFER: Final = 128 * 1024
 ENGINE_SEND_BUFFER: Final = 64 * 1024
 """About a second of audio: an engine that does not read must not build up stale audio in the kernel."""
 PORT_REST_S: Final = 10.0
-"""A closed port is not bound again for so long: late packets of its last call must not reach a new one."""
+"""A closed port is not bound again for so long unless told otherwise: late packets of its last call must not reach a
+new one."""
 
 
 class NoPortError(Exception):
@@ -118,8 +120,12 @@ class UrgentPoll:
 class PortPool:
     """Even ports of a range with the odd ones above, drawn by binding: the kernel knows best what is free."""
 
-    def __init__(self, address: str, first: int, last: int) -> None:
+    def __init__(self, address: str, first: int, last: int, *, rest_s: float = PORT_REST_S, dscp: int = 0) -> None:
         self.address = address
+        self.refused = 0
+        """Legs that got no port."""
+        self._rest_s = rest_s
+        self._dscp = dscp
         self._free: deque[int] = deque()
         self._resting: deque[tuple[float, int]] = deque()
         self.use(first, last)
@@ -132,7 +138,7 @@ class PortPool:
     def rest(self, ports: Collection[int], now: float) -> None:
         """Those were just in use by a worker that is gone: its parties may still send there."""
         self._free = deque(port for port in self._free if port not in ports)
-        self._resting.extend((now + PORT_REST_S, port) for port in ports if port in self._range)
+        self._resting.extend((now + self._rest_s, port) for port in ports if port in self._range)
 
     def put_first(self, port: int) -> None:
         """The port that is drawn next if it is free, though it rests or is not of the range: its party knows it."""
@@ -160,6 +166,7 @@ class PortPool:
             if pair is not None:
                 return pair
             self._give_back(port)
+        self.refused += 1
         raise NoPortError(f"{address}: no free port")
 
     def _give_back(self, port: int) -> None:
@@ -175,6 +182,7 @@ class PortPool:
                 sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
                 bound.append(sock)
                 sock.bind((address, number))
+                mark(sock, self._dscp)
         except OSError as error:
             for sock in bound:
                 sock.close()
@@ -190,7 +198,7 @@ class PortPool:
     def release(self, port: int, now: float) -> None:
         """The sockets of a pair were closed; it rests before it is used again."""
         if port in self._range:
-            self._resting.append((now + PORT_REST_S, port))
+            self._resting.append((now + self._rest_s, port))
 
 
 def disconnect_udp(sock: socket.socket) -> None:

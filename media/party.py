@@ -199,7 +199,8 @@ class Party:
                 return 0
             self._latched, self._latched_at, self._seen = address, self._plane.tick, 0
             self._update_sending()
-            self._on_first_packet(self._leg, f"{address[0]}:{address[1]}")
+            host, port = address
+            self._on_first_packet(self._leg, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         self._seen += 1
         if self._seen >= STEADY_PACKETS and self._is_settled:
             if not self._is_connected:

@@ -32,11 +32,12 @@ def address_of(host: str | None, port: int) -> Address | None:
         return None
     if not 0 < port < 65536:
         raise ControlError(f"remote port {port}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        # written as the kernel writes the source of a packet
+        return socket.inet_ntop(family, socket.inet_pton(family, host)), port
     except OSError as error:
         raise ControlError(f"remote host {host!r} is not an address") from error
-    return host, port
 
 
 def rtcp_address_of(config: StreamConfig) -> Address | None:

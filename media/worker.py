@@ -27,7 +27,7 @@ import attrs
 from media.call import CommandError
 from media.control import ControlError, EngineTarget, LineReader, StreamConfig, encode_line, from_wire
 from media.director import Director
-from media.io import PortPool, TickTimer, UrgentPoll, raise_descriptor_limit
+from media.io import PORT_REST_S, PortPool, TickTimer, UrgentPoll, raise_descriptor_limit
 from media.plane import MediaPlane
 from media.table import TICK_MS
 
@@ -54,6 +54,8 @@ class WorkerConfig:
     last_port: int
     name: str = "w0"
     max_legs: int = MAX_LEGS
+    port_rest_s: float = PORT_REST_S
+    dscp: int = 0
 
 
 class Worker:
@@ -66,7 +68,9 @@ class Worker:
         self._urgent = UrgentPoll()
         self._timer = TickTimer()
         self._plane = MediaPlane(config.max_legs)
-        self._ports = PortPool(config.address, config.first_port, config.last_port)
+        self._ports = PortPool(
+            config.address, config.first_port, config.last_port, rest_s=config.port_rest_s, dscp=config.dscp
+        )
         self._director = Director(self._plane, self._ports, self._urgent, self._send)
         self._reader = LineReader()
         self._unsent = bytearray()
@@ -153,6 +157,7 @@ class Worker:
             "sockets": self._plane.sockets,
             "max_late_ms": round(self._max_late_ms, 2),
             "guarded": self._plane.guarded + self._plane.uplink.guarded,
+            "no_port": self._ports.refused,
         }
 
     # ---- control channel
@@ -339,9 +344,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--address", required=True)
     parser.add_argument("--ports", default="2-1", help="first-last; without it they are told by the command ports")
     parser.add_argument("--name", default="w0")
+    parser.add_argument("--port-rest", type=float, default=PORT_REST_S, help="seconds")
+    parser.add_argument("--dscp", type=int, default=46, help="of what goes to parties; 46 is EF")
     options = parser.parse_args(arguments)
     first, _, last = options.ports.partition("-")
-    config = WorkerConfig(options.address, int(first), int(last), options.name)
+    config = WorkerConfig(
+        options.address, int(first), int(last), options.name, port_rest_s=options.port_rest, dscp=options.dscp
+    )
     # the parent decides when a worker ends, by its control channel; a terminal's ^C is for the parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_descriptor_limit()

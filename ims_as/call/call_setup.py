@@ -86,6 +86,8 @@ class CallSetup:
             # nothing is sent to the caller before the answer: what plays now would be early media that nobody agreed to
             await call.engines.open(wanted, deadline=deadline)
         except MediaError as error:
+            if error.code in ("no_port", "full", "no_worker"):
+                call.context.log.event("MEDIA_FULL", reason=error.code, detail=error.detail)
             if call.record.termination is None:
                 unable(call, error.code, error.detail, 503)
             return False

@@ -198,6 +198,9 @@ class Metrics:
         self.media_worker_late_seconds = self._gauges(
             "media_worker_late_seconds", "Latest frame in the last second: how much too late it left.", "worker"
         )
+        self.media_no_port = self._counters(
+            "media_no_port", "Legs that got no port because all of `media.ports` are in use or rest.", "worker"
+        )
         self.media_worker_restarts = self._counter("media_worker_restarts", "Media workers that were lost.")
         self.media_moves = self._counters(
             "media_moves", "Calls whose media worker was lost: moved, refused by the party, or failed.", "outcome"

@@ -57,9 +57,8 @@ class Scene:
         row = self.plane.table.allocate()
         self.counters = LegCounters()
         self.leg = Leg("a", row, Receiver(self.plane.table, row, self.config, self.counters), self.counters)
-        bound = PortPool(HOST, 44500, 44599).bind(None, 0.0)
-        self.ours: socket.socket = bound if isinstance(bound, socket.socket) else bound[0]
-        self.sockets += [bound] if isinstance(bound, socket.socket) else bound
+        self.ours, rtcp = PortPool(HOST, 44500, 44599).bind(None, 0.0)
+        self.sockets += [self.ours, rtcp]
         self.sources: list[str] = []
         self.party = Party(self.plane, self.leg, self.ours, lambda _leg, source: self.sources.append(source))
         self.plane.add_leg(self.leg, self.ours, self.party.receive_untrusted)
