@@ -50,6 +50,12 @@ def stream_config(stream: AudioStream, *, send: bool | None = None) -> StreamCon
         srtp_suite=stream.crypto.suite if stream.crypto is not None else None,
         srtp_send_key=stream.crypto.send_key if stream.crypto is not None else "",
         srtp_receive_key=stream.crypto.receive_key if stream.crypto is not None else "",
+        rtcp_host=stream.rtcp.host,
+        rtcp_port=stream.rtcp.port,
+        rtcp_mux=stream.rtcp.is_muxed,
+        rtcp_rs_bps=stream.rtcp.rs_bps,
+        rtcp_rr_bps=stream.rtcp.rr_bps,
+        rtcp_xr=bool(stream.rtcp.reports),
     )
 
 

@@ -9,6 +9,7 @@ import attrs
 from ims_as.sip.codec_choice import G711_CODECS, CodecOffer
 from ims_as.sip.crypto_attribute import NO_SRTP, SrtpSupport, StreamCrypto
 from ims_as.sip.precondition import Preconditions
+from ims_as.sip.rtcp_attributes import NOTHING_SAID, StreamRtcp
 from ims_as.sip.sdp import Direction, Line, MediaDescription, SessionDescription, format_connection
 
 __all__ = ["AudioStream", "LocalMedia", "Negotiated", "SdpSession"]
@@ -61,6 +62,7 @@ class AudioStream:
     """The same, as we gave them."""
     crypto: StreamCrypto | None = None
     """None: plain RTP."""
+    rtcp: StreamRtcp = NOTHING_SAID
 
 
 @attrs.frozen(slots=True)

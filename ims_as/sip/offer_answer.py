@@ -44,6 +44,7 @@ from ims_as.sip.crypto_attribute import (
 )
 from ims_as.sip.errors import LocalProtocolError, NoCommonCodecError, SdpError
 from ims_as.sip.precondition import Preconditions
+from ims_as.sip.rtcp_attributes import answer_lines, offer_lines, read_rtcp_untrusted
 from ims_as.sip.sdp import Direction, Line, MediaDescription, RtpMap, SessionDescription, format_connection
 
 __all__ = [
@@ -141,8 +142,10 @@ def _answer_audio(
     dtmf = pick_dtmf(media, codec.clock_rate) if local.dtmf else None
     direction = _peer_direction(offer, media, host).reversed.restricted_to(local.direction)
     crypto = select_crypto(media, local.srtp, former)
+    rtcp = read_rtcp_untrusted(offer, media, may_mux=True, our_address=local.address)
+    bandwidth, rtcp_lines = answer_lines(rtcp)
     formats = [str(payload_type)]
-    lines = codec_lines(payload_type, codec, choice.fmtp)
+    lines = bandwidth + codec_lines(payload_type, codec, choice.fmtp)
     if has_comfort_noise(media, codec):
         number, rtpmap = comfort_noise_lines()
         formats.append(number)
@@ -150,6 +153,7 @@ def _answer_audio(
     if dtmf is not None:
         formats.append(str(dtmf))
         lines += dtmf_lines(dtmf, codec.clock_rate)
+    lines += rtcp_lines
     if crypto is not None:
         lines.append(crypto.our_line.to_line())
     lines += [("a", f"ptime:{local.ptime_ms}"), ("a", direction.value)]
@@ -170,6 +174,7 @@ def _answer_audio(
         send_parameters=choice.theirs,
         receive_parameters=choice.ours,
         crypto=crypto,
+        rtcp=rtcp,
     )
     return MediaDescription("audio", local.port, media.proto, tuple(formats), tuple(lines)), stream, preconditions
 
@@ -209,6 +214,7 @@ def build_offer(
             text += dtmf_lines(number, clock_rate)
     if not offered or len(set(numbers)) != len(numbers) or max(numbers) > 127:
         raise LocalProtocolError("codecs cannot be offered")
+    text += offer_lines(local.port)
     text += [line.to_line() for line in crypto]
     text += [("a", f"ptime:{local.ptime_ms}"), ("a", local.direction.value)]
     audio = MediaDescription("audio", local.port, proto, tuple(map(str, numbers)), tuple(text))
@@ -281,6 +287,12 @@ def _agreed_stream(
         send_parameters=choice.theirs,
         receive_parameters=read_parameters_untrusted(codec.fmtp),
         crypto=answered_crypto(read_crypto_untrusted(ours), theirs),
+        rtcp=read_rtcp_untrusted(
+            answer,
+            theirs,
+            may_mux=ours.attribute("rtcp-mux") is not None,
+            our_address=offer.connection_of(ours),
+        ),
     )
 
 

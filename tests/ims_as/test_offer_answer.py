@@ -261,6 +261,8 @@ class TestOffer:
             "a=rtpmap:0 PCMU/8000",
             "a=rtpmap:101 telephone-event/8000",
             "a=fmtp:101 0-15",
+            "a=rtcp:20001",
+            "a=rtcp-mux",
             "a=ptime:20",
             "a=sendrecv",
         ]

@@ -46,6 +46,20 @@ def test_an_answer_and_what_the_media_plane_is_told():
     assert stream_config(description.stream, send=True).send
 
 
+def test_rtcp_as_agreed_and_as_the_media_plane_is_told():
+    description = described()
+    more = "a=rtcp-mux\r\nb=RS:0\r\nb=RR:2500\r\na=rtcp-xr:voip-metrics\r\n"
+    answer = parse_sdp_untrusted(description.answer_untrusted(offer("8", more=more))).media[0]
+    assert answer.attribute("rtcp-mux") == ""
+    assert description.stream is not None
+    config = stream_config(description.stream)
+    assert (config.rtcp_mux, config.rtcp_rs_bps, config.rtcp_rr_bps, config.rtcp_xr) == (True, 0, 2500, True)
+    description.answer_untrusted(offer("8", more="a=rtcp:4321 IN IP4 192.0.2.9\r\n"))
+    config = stream_config(description.stream)
+    assert (config.rtcp_mux, config.rtcp_host, config.rtcp_port) == (False, "192.0.2.9", 4321)
+    assert (config.rtcp_rs_bps, config.rtcp_rr_bps, config.rtcp_xr) == (None, None, False)
+
+
 def test_the_version_rises_with_a_change_only():
     description = described()
     assert version_of(description.answer_untrusted(offer())) == "1"
