@@ -58,6 +58,9 @@ _SMALLEST = {
     AvpFormat.ADDRESS: 6,
 }
 
+_MAX_SOUND = 256
+_MAX_SOUND_BYTES = 256
+
 
 class MandatoryBit(Enum):
     """What the sender does with the M bit."""
@@ -166,18 +169,20 @@ class Limits:
     Attributes:
         least: what must be there, and how often.
         most: how often at most, by key; what is not here may occur any number of times.
+        once: what must be there; it is enough if each is there once. None: where some must be there more often.
     """
 
     least: tuple[tuple[AvpDefinition, int], ...]
     most: Mapping[AvpKey, int]
+    once: frozenset[AvpKey] | None
 
     @classmethod
     def of(cls, rules: Iterable[GrammarRule]) -> Limits:
         rules = tuple(rules)
-        return cls(
-            tuple((rule.definition, rule.minimum) for rule in rules if rule.minimum),
-            {rule.definition.key: rule.maximum for rule in rules if rule.maximum is not None},
-        )
+        least = tuple((rule.definition, rule.minimum) for rule in rules if rule.minimum)
+        most = {rule.definition.key: rule.maximum for rule in rules if rule.maximum is not None}
+        is_simple = all(minimum == 1 for _, minimum in least) and 0 not in most.values()
+        return cls(least, most, frozenset(definition.key for definition, _ in least) if is_simple else None)
 
 
 @frozen
@@ -214,8 +219,11 @@ class Dictionary:
     groups: Mapping[AvpKey, tuple[GrammarRule, ...]]
     commands: Mapping[tuple[int, int, bool], CommandDefinition]
     _group_limits: Mapping[AvpKey, Limits] = field(init=False, eq=False, repr=False)
+    _known: frozenset[AvpKey] = field(init=False, eq=False, repr=False)
+    _sound: set[tuple[AvpKey, bytes]] = field(init=False, eq=False, repr=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_known", frozenset(self.avps_by_key))
         limits = {key: Limits.of(rules) for key, rules in self.groups.items()}
         object.__setattr__(self, "_group_limits", limits)
 
@@ -244,11 +252,21 @@ class Dictionary:
         """
         self._check(message.avps, command.limits, message)
         for avp in message.avps:
-            limits = self._group_limits.get((avp.vendor, avp.code))
-            if limits is not None:
-                self._check(decode_avps_untrusted(avp.data), limits, message)
+            key = avp.vendor, avp.code
+            limits = self._group_limits.get(key)
+            if limits is None or (key, avp.data) in self._sound:
+                continue
+            self._check(decode_avps_untrusted(avp.data), limits, message)
+            if len(avp.data) <= _MAX_SOUND_BYTES:
+                # the groups that a peer sends in each message are looked at once; a full table just starts again
+                if len(self._sound) >= _MAX_SOUND:
+                    self._sound.clear()
+                self._sound.add((key, avp.data))
 
     def _check(self, avps: Avps, limits: Limits, message: Message) -> None:
+        keys = {(avp.vendor, avp.code) for avp in avps}
+        if limits.once is not None and len(keys) == len(avps) and limits.once <= keys <= self._known:
+            return  # each once and known, none missing: nearly every message
         known = self.avps_by_key
         counts: dict[AvpKey, int] = {}
         for avp in avps:

@@ -46,6 +46,7 @@ NO_STATE_MAINTAINED = 1
 # AVPs that have a value of their own in each message; the others have few in one process, see `_Slots`
 _VARIED = frozenset(
     {
+        "Session-Id",
         "Wildcarded-Public-Identity",
         "Wildcarded-IMPU",
         "User-Name",
@@ -54,6 +55,7 @@ _VARIED = frozenset(
     }
 )
 _MAX_KNOWN = 256
+_MAX_KNOWN_BYTES = 256
 
 _SESSION_ID = base.SESSION_ID
 _PUBLIC_IDENTITY = SH["Public-Identity"]
@@ -191,12 +193,13 @@ def _many(name: str, *, model: type[GroupModel] | None = None) -> Any:
 
 @frozen(eq=False)
 class _Slot:
-    """One field of a message class."""
+    """One field of a message class. `read_before`: data of a steady one → its value."""
 
     name: str
     definition: AvpDefinition
     model: type[GroupModel] | None
     is_many: bool
+    read_before: dict[bytes, Any] = attrs.field(init=False, factory=dict)
 
     @property
     def is_steady(self) -> bool:
@@ -219,7 +222,13 @@ class _Slot:
 
     def read(self, avp: Avp) -> Any:
         value = self.definition.value(avp)
-        return self.model.read_untrusted(value) if self.model is not None else value
+        if self.model is not None:
+            return self.model.read_untrusted(value)
+        if self.is_steady and len(avp.data) <= _MAX_KNOWN_BYTES:
+            if len(self.read_before) >= _MAX_KNOWN:
+                self.read_before.clear()
+            self.read_before[avp.data] = value
+        return value
 
 
 @frozen(eq=False)
@@ -325,10 +334,13 @@ class _ShMessage:
             slot = by_key.get((avp.vendor, avp.code))
             if slot is None:
                 continue
+            name = slot.name
             if slot.is_many:
-                values.setdefault(slot.name, []).append(slot.read(avp))
-            elif slot.name not in values:
-                values[slot.name] = slot.read(avp)
+                values.setdefault(name, []).append(slot.read(avp))
+            elif name not in values:
+                before = slot.read_before
+                value = before.get(avp.data) if before else None
+                values[name] = slot.read(avp) if value is None else value
         return values
 
 

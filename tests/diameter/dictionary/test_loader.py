@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diameter.avp import FLAG_MANDATORY, Avp, Avps
+from diameter.dictionary import loader
 from diameter.dictionary.base import BASE
 from diameter.dictionary.loader import Dictionary, load_dictionary
 from diameter.errors import LocalDiameterError, RemoteDiameterError
@@ -152,3 +153,30 @@ def test_bad_value_names_its_avp() -> None:
     with pytest.raises(RemoteDiameterError) as caught:
         toy["Size"].value(avp)
     assert caught.value.failed_avp == avp
+
+
+def test_group_that_was_sound_before_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_MAX_SOUND", 4)
+    toy = load()
+    needed = [toy["Colour"].avp("red"), toy["Size"].avp(1)]
+    for number in range(20):
+        for _ in range(2):
+            toy.check_untrusted(build(toy, *needed, toy["Box"].avp([toy["Size"].avp(number)])), toy.command("PAR"))
+            with pytest.raises(RemoteDiameterError) as caught:
+                toy.check_untrusted(build(toy, *needed, toy["Box"].avp([])), toy.command("PAR"))
+            assert caught.value.result_code == 5005
+        assert len(toy._sound) <= 4
+    toy.check_untrusted(build(toy, *needed, toy["Box"].avp([toy["Size"].avp(1)])), toy.command("PAR"))
+    long = toy["Box"].avp([toy["Size"].avp(1), toy["Colour"].avp("x" * 500)])
+    before = len(toy._sound)
+    toy.check_untrusted(build(toy, *needed, long), toy.command("PAR"))
+    assert len(toy._sound) == before
+
+
+def test_minimum_of_two_is_held_also_where_each_is_there_once() -> None:
+    toy = load(notation=NOTATION.replace("1*2 [ Size ]", "2*3 [ Size ]"))
+    colour, size = toy["Colour"].avp("red"), toy["Size"].avp(1)
+    toy.check_untrusted(build(toy, colour, size, size), toy.command("PAR"))
+    with pytest.raises(RemoteDiameterError) as caught:
+        toy.check_untrusted(build(toy, colour, size), toy.command("PAR"))
+    assert caught.value.result_code == 5005

@@ -266,3 +266,23 @@ def test_what_is_remembered_is_bounded() -> None:
         request = UserDataRequest(user_identity=UserIdentity("sip:bob"), service_indications=(item,))
         assert request.to_message().octets(SH["Service-Indication"]) == item
         assert len(messages._slots(UserDataRequest).known) <= messages._MAX_KNOWN
+
+
+def test_values_read_before_are_bounded_and_not_mixed_up() -> None:
+    slots = messages._slots(PushNotificationRequest)
+    for number in range(2 * messages._MAX_KNOWN):
+        sent = PushNotificationRequest(
+            session_id=f"hss;1;{number}",
+            origin_host=f"hss{number}",
+            origin_realm="x" * (number % 3 * 200 + 1),
+            destination_realm="realm",
+            destination_host="as",
+            user_identity=UserIdentity(f"sip:{number}@realm"),
+            user_data=b"<Sh-Data/>",
+        )
+        for _ in range(2):
+            assert PushNotificationRequest.read_untrusted(sent.to_message()) == sent
+    for slot in slots.by_key.values():
+        assert len(slot.read_before) <= messages._MAX_KNOWN
+        assert all(len(data) <= messages._MAX_KNOWN_BYTES for data in slot.read_before)
+        assert slot.is_steady or not slot.read_before
