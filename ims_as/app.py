@@ -54,6 +54,7 @@ from ims_as.diameter_setup import build_node_config, build_tls
 from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
+from ims_as.isc.server_names import other_server_names
 from ims_as.media_pool import MediaPool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
@@ -167,6 +168,7 @@ class Application:
             ShConfig(
                 destination_realm=diameter.destination_realm,
                 server_name=self.config.identity,
+                other_server_names=other_server_names(self.config.identity),
                 service_indication=sh.service_indication,
                 budget_s=sh.budget_ms / 1000,
                 cache_s=sh.cache_s,

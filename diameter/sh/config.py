@@ -18,6 +18,7 @@ class ShConfig:
     Attributes:
         destination_realm: realm of the HSS.
         server_name: our AS name as in the iFCs (data reference 13).
+        other_server_names: asked for where that name brings no criteria.
         service_indication: key of our repository item.
         budget_s: what a call waits at most.
         cache_s: how long a profile with a subscription is fresh.
@@ -33,6 +34,7 @@ class ShConfig:
     destination_realm: str
     server_name: str
     service_indication: bytes = field(converter=_octets)
+    other_server_names: tuple[str, ...] = ()
     budget_s: float = 0.3
     cache_s: float = 3600.0
     subscribe: bool = True

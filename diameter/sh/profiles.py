@@ -18,6 +18,7 @@ from diameter.sh.data_reference import ShKeys
 from diameter.sh.errors import ShError, ShRefusedError, ShTimeoutError, ShUserUnknownError
 from diameter.sh.exchange import PullAnswer
 from diameter.sh.messages import UserIdentity
+from diameter.sh.other_names import OtherNames
 from diameter.sh.profile import ShProfile, build_profile, merge_push
 from diameter.sh.puller import ShPuller
 from diameter.sh.userdata import ShData
@@ -77,6 +78,7 @@ class ShProfiles:
             identity_sets=identity_sets,
         )
         self._references = PUSHED if config.ask_aliases else PULLED
+        self._other_names = OtherNames(puller, config.other_server_names)
         self._flights: dict[str, _Flight] = {}
         self._late: dict[str, Target] = {}
         self._background: ShBackground | None = None
@@ -186,13 +188,15 @@ class ShProfiles:
         """The identity that the HSS knows, and what it says."""
         keys = self._keys.with_wildcard(target.wildcard)
         self._stats.pulls += 1
-        for impu in target.identities[:-1]:
+        for number, impu in enumerate(target.identities, 1):
             try:
-                return impu, await self._puller.pull(UserIdentity(impu), self._references, keys, deadline)
+                answer = await self._puller.pull(UserIdentity(impu), self._references, keys, deadline)
             except ShUserUnknownError:
-                continue
-        impu = target.identities[-1]
-        return impu, await self._puller.pull(UserIdentity(impu), self._references, keys, deadline)
+                if number == len(target.identities):
+                    raise
+            else:
+                return impu, await self._other_names.complete(answer, impu, keys, deadline)
+        raise LookupError("a target has an identity")
 
     def _try_later(self, target: Target) -> None:
         if len(self._late) < self._config.max_users:

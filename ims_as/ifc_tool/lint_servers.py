@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ifc.model import InitialFilterCriteria
 from ims_as.ifc_tool.findings import Finding, Severity, found
 from ims_as.ifc_tool.reading import Criteria
+from ims_as.isc.server_names import other_server_names
 
 __all__ = ["is_ours", "server_findings"]
 
@@ -29,6 +30,6 @@ def server_findings(criteria: Criteria, identity: str, own_hosts: frozenset[str]
             # beside criteria of ours, those of other application servers are in their place
             severity = Severity.INFO if has_own else None
             yield found("foreign-server", criterion.line, f"ServerName {name} is not {identity}", severity=severity)
-        elif name != identity:
+        elif name not in (identity, *other_server_names(identity)):
             text = f"ServerName {name} is ours, but not spelled {identity}"
             yield found("server-name-spelling", criterion.line, text)

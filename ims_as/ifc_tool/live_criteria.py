@@ -13,8 +13,8 @@ from diameter.sh.errors import ShAnswerError, ShError, ShRefusedError, ShUserUnk
 from diameter.sh.userdata import ShData
 from ifc.parser import IfcError, parse_criteria_untrusted
 from ims_as.config import Config
-from ims_as.ifc_tool.recommended import server_name_for
 from ims_as.ifc_tool.verify import Answers, Expectation, Status, Verdict, judge
+from ims_as.isc.server_names import server_name_for
 from ims_as.sh_tool import EXIT_NO_PEER, ShSession, ShToolError, describe_result, origin_host_of, with_session
 
 __all__ = ["verify_users"]

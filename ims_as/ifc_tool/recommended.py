@@ -24,16 +24,14 @@ from ifc.model import (
 )
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.ifc_tool.description import Description, DescriptionError, Problem
+from ims_as.isc.server_names import CASES, server_name_for
 
-__all__ = ["CASES", "recommend", "server_name_for"]
-
-CASES = ("terminating", "originating", "register")
+__all__ = ["recommend"]
 
 _SESSION_CASES = {
     "terminating": (SessionCase.TERMINATING_REGISTERED, SessionCase.TERMINATING_UNREGISTERED),
     "originating": (SessionCase.ORIGINATING_REGISTERED, SessionCase.ORIGINATING_UNREGISTERED),
 }
-_USERS = {"terminating": "term", "originating": "orig"}
 _NEVER: tuple[Condition, ...] = (
     RequestUriCondition("^(urn:)?service:sos"),
     SipHeaderCondition("^Priority$", "psap-callback"),
@@ -74,17 +72,6 @@ def _server(identity: str, case: str) -> ApplicationServer:
     included = case == "register"
     name = server_name_for(identity, case)
     return ApplicationServer(name, DefaultHandling.SESSION_CONTINUED, None, included, included)
-
-
-def server_name_for(identity: str, case: str) -> str:
-    """``sip:term@…``, ``sip:orig@…``; the identity itself for REGISTER, and where it has a user part of its own, which
-    `ims_as.isc.session_case` would not know: then ``orig`` is a parameter."""
-    scheme, _, rest = identity.partition(":")
-    if case not in _USERS:
-        return identity
-    if "@" in rest:
-        return f"{identity};orig" if case == "originating" else identity
-    return f"{scheme}:{_USERS[case]}@{rest}"
 
 
 def _triggers(case: str) -> list[ServicePointTrigger]:

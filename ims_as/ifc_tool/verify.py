@@ -163,12 +163,12 @@ def judge(impu: str, answers: Answers, expected: Expectation) -> Verdict:
         if not n_ours_by_first:
             findings.append(
                 _finding(
-                    Severity.WARNING,
+                    Severity.INFO,
                     "server-name-spelling",
                     f"asked for {answers.asked[0]} the HSS has none, though it has them for "
                     f"{ours[0].application_server.server_name}",
                     "TS 29.328 §7.6.8",
-                    "the server asks by `identity`, so it does not know the user's default handling",
+                    "the server asks by these names after `identity`; changes are noticed when it asks again",
                 )
             )
         for side in SIDES:

@@ -15,8 +15,9 @@ from ifc.view import PlainRequestView
 from ims_as.call.bypass import BYPASS_HEADER
 from ims_as.cli import main
 from ims_as.ifc_tool.lint import Severity, lint_untrusted
-from ims_as.ifc_tool.recommended import CASES, recommend, server_name_for
+from ims_as.ifc_tool.recommended import recommend
 from ims_as.ifc_tool.render import Format, render
+from ims_as.isc.server_names import CASES, server_name_for
 from ims_as.isc.session_case import session_case_by_address
 
 IDENTITY = "sip:ai-as.example.net:5060"
