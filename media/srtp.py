@@ -6,6 +6,9 @@ libsrtp has the cryptography, the replay window and the roll-over counters.  Our
   are on their way when descriptions change;
 * a peer that changes its source (SSRC) starts a new counter with the same key; the oldest of more than `MAX_SOURCES`
   is forgotten, so that nobody with a key fills our memory;
+* where a stream has been going on for long when a key comes (a new worker took the leg over, or the peer renewed its
+  key and went on counting, RFC 3711 §3.3.1), its roll-over counter is not 0 and nobody says what it is: it is found
+  with the first packets, up to `MAX_ROC`;
 * after a new key of ours the caller of `SrtpLeg` takes a new SSRC: RFC 3711 §3.3.1 has the roll-over counter go on,
   most peers start it at 0, and with a new source it is 0 for both.
 
@@ -32,6 +35,11 @@ MAX_SOURCES: Final = 16
 """SSRCs of the peer that have a replay window of their own; a call has one, a transfer at the peer's side one more."""
 WINDOW: Final = 512
 """Packets that may be so much behind the newest one: ten seconds, more than any stall that we catch up with."""
+MAX_ROC: Final = 32
+"""Nearly twelve hours of packets of 20 ms."""
+SEARCH_STEP: Final = 0x5000
+SEARCHES: Final = 8
+"""Packets with which a counter is looked for: 0.3 ms each, and strangers may have sent some of them."""
 _SUITES: Final = {
     "AES_CM_128_HMAC_SHA1_80": (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 30),
     "AES_CM_128_HMAC_SHA1_32": (Policy.SRTP_PROFILE_AES128_CM_SHA1_32, 30),
@@ -80,17 +88,49 @@ class _Receiving:
         self._session = _session(keys, Policy.SSRC_ANY_INBOUND)
         self._ssrc = b""
         self._sources: deque[bytes] = deque()
+        self._searches = SEARCHES
 
     def unprotect(self, packet: bytes, is_rtcp: bool) -> bytes | None:
         """None: not of this key, or seen before."""
         try:
             clear = self._session.unprotect_rtcp(packet) if is_rtcp else self._session.unprotect(packet)
         except _FAILURES:
-            return None
+            if is_rtcp or not self._searches or len(packet) < 12 or packet[0] >> 6 != 2:
+                return None
+            self._searches -= 1
+            found = self._search(packet)
+            if found is None:
+                return None
+            clear = found
+        if not is_rtcp:
+            self._searches = 0
         ssrc = clear[4:8] if is_rtcp else clear[8:12]
         if ssrc != self._ssrc:
             self._note_source(ssrc)
         return clear
+
+    def _search(self, packet: bytes) -> bytes | None:
+        """Tries roll-over counters on a first packet; the one that fits stays.
+
+        libsrtp cannot be told a counter, but counts what it protects as well: a session of the peer's key protects
+        dummy packets up to just before the packet, in steps that leave no doubt about the counter.
+        """
+        session, number = _session(self.keys, Policy.SSRC_ANY_INBOUND), int.from_bytes(packet[2:4], "big")
+        dummy = bytearray(b"\x80" + packet[1:12] + b"\0")
+        index = 0
+        for counter in range(1, MAX_ROC + 1):
+            before = (counter << 16 | number) - 1
+            while index < before:
+                index = min(before, index + SEARCH_STEP)
+                dummy[2:4] = (index & 0xFFFF).to_bytes(2, "big")
+                session.protect(bytes(dummy))
+            try:
+                clear = session.unprotect(packet)
+            except _FAILURES:
+                continue
+            self._session = session
+            return clear
+        return None
 
     def _note_source(self, ssrc: bytes) -> None:
         self._ssrc = ssrc

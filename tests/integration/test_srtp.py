@@ -9,11 +9,15 @@ import httpx
 import pytest
 import trio
 
-from ims_as.sip.invite_session import Answered, ReinviteAnswered, Rejected
+from ims_as.sip.invite_session import Acked, Answered, Ended, ReinviteAnswered, ReinviteReceived, Rejected
+from ims_as.sip.message import Request, build_response
 from ims_as.sip.sdp import parse_sdp_untrusted
+from ims_as.sip.transaction import ServerTransaction
 from media.rtp import RtpPacket, build_rtp, parse_rtp_untrusted
 from media.srtp import SrtpKeys, SrtpLeg
-from tests.support.world import RtpSocket, World, until, world
+from tests.integration.test_handover_legs import transfer
+from tests.integration.test_worker_lost import kill_worker_of
+from tests.support.world import Leg, RtpSocket, World, until, world
 
 SUITES = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AEAD_AES_128_GCM": 28}
 CM = "AES_CM_128_HMAC_SHA1_80"
@@ -73,6 +77,11 @@ class Phone:
                 payload=TONE,
             )
             self.party.socket.sendto(self.srtp.protect(memoryview(packet)), self.to)
+
+    def skip(self, packets: int) -> None:
+        """As if so many had been lost on their way."""
+        assert self.srtp is not None
+        self.sequence += packets
 
     async def hear(self, packets: int) -> list[RtpPacket]:
         """So many more that can be decrypted."""
@@ -206,5 +215,70 @@ def test_plain_peers_stay_as_they_are() -> None:
             assert len(await here.caller_rtp.receive()) == 172
             leg.session.bye()
             await until(lambda: not here.engine.connections)
+
+    trio.run(main)
+
+
+def test_a_call_that_has_lasted_long_goes_on_in_another_worker() -> None:
+    """Its sequence numbers have rolled over twice; nobody tells the new worker, and nothing is signalled."""
+
+    async def main() -> None:
+        async with world("media.workers=2", make=narrow) as here:
+            phone = Phone(here.caller_rtp, CM)
+            leg = here.call(body=phone.offer())
+            await leg.wait(Answered)
+            phone.take(leg.session.remote_body)
+            for _ in range(10):
+                phone.skip(0x3800)
+                await phone.converse()
+            (before,) = {packet.ssrc for packet in await phone.hear(3)}
+            await here.engine.wait("start")
+            kill_worker_of(here, leg)
+            assert (await here.engine.wait("start"))["resume"] is True
+            await phone.converse()
+            assert before not in {packet.ssrc for packet in await phone.hear(3)}, "a key counts once for each source"
+            assert not any(isinstance(event, ReinviteReceived) for event in leg.events)
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_caller_is_handed_to_a_telephone_without_srtp() -> None:
+    """It refuses RTP/SAVP; each talks to our worker as it can."""
+
+    async def main() -> None:
+        async with world(make=narrow) as here:
+            legs: list[Leg] = []
+
+            def answer(request: Request, transaction: ServerTransaction) -> None:
+                if b"SAVP" in request.body:
+                    here.core.send_response(transaction, build_response(request, 488))
+                    return
+                leg = Leg(None)  # type: ignore[arg-type]
+                leg.session = here.agent.accept(request, transaction, on_event=leg.on_event)
+                leg.session.answer(here.phone_rtp.offer(formats="0 101"))
+                legs.append(leg)
+
+            here.phone = answer
+            phone = Phone(here.caller_rtp, CM)
+            caller = here.call(body=phone.offer())
+            await caller.wait(Answered)
+            phone.take(caller.session.remote_body)
+            await phone.converse()
+            await transfer(here)
+            await until(lambda: legs)
+            await legs[0].wait(Acked)
+            theirs = parse_sdp_untrusted(legs[0].session.remote_body)
+            assert theirs.media[0].proto == "RTP/AVP"
+            human, port = here.phone_rtp, theirs.media[0].port
+            with trio.fail_after(5):
+                said = heard = False
+                while not (said and heard):
+                    phone.send()
+                    human.send(here.as_address, port, sample=b"\x90")
+                    said |= (await human.receive())[12:] == TONE
+                    heard |= (await phone.hear(1))[0].payload == b"\x90" * 160
+            caller.session.bye()
+            await legs[0].wait(Ended)
 
     trio.run(main)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from base64 import b64encode
 
 import pytest
 
 from media.control import ControlError
 from media.rtp import build_rtp
-from media.srtp import FORMER_TICKS, MAX_SOURCES, SrtpError, SrtpKeys, SrtpLeg
+from media.srtp import FORMER_TICKS, MAX_ROC, MAX_SOURCES, SrtpError, SrtpKeys, SrtpLeg
 
 SUITES = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AEAD_AES_128_GCM": 28}
 TAGS = {"AES_CM_128_HMAC_SHA1_80": 10, "AES_CM_128_HMAC_SHA1_32": 4, "AEAD_AES_128_GCM": 16}
@@ -181,6 +182,49 @@ def test_the_former_key_is_understood_for_a_while() -> None:
     assert received(other, before[1], tick=100 + FORMER_TICKS - 1) == rtp(2)
     assert received(other, before[2], tick=100 + FORMER_TICKS) is None
     assert received(other, renewed.protect(memoryview(rtp(5))), tick=5000) == rtp(5)
+
+
+@each_suite
+@pytest.mark.parametrize("index", [0x10000, 0x1FFFF, 0x18000, 3 << 16 | 5, MAX_ROC << 16 | 0x8123])
+def test_a_stream_that_has_been_going_on_is_understood(suite: str, index: int) -> None:
+    """By a new worker: the peer's counter is not 0, and nobody says so."""
+    one, other = pair(suite)
+    for earlier in range(0, index, 0x4000):
+        one.protect(memoryview(rtp(earlier)))
+    for ahead in range(3):
+        wire = one.protect(memoryview(rtp(index + ahead)))
+        assert received(other, wire) == rtp(index + ahead)
+        assert received(other, wire) is None
+    for ahead in range(0x4000, 0x30000, 0x4000):  # and goes on to the next roll-overs
+        assert received(other, one.protect(memoryview(rtp(index + ahead)))) == rtp(index + ahead)
+    assert received(other, one.protect(memoryview(rtp(3, ssrc=99)))) == rtp(3, ssrc=99), "a new source begins at 0"
+    assert received(one, other.protect(memoryview(rtp(1)))) == rtp(1)
+
+
+def test_a_counter_is_looked_for_with_the_first_packets_only() -> None:
+    one, other = pair()
+    for index in range(0, 0x20000, 0x4000):
+        last = one.protect(memoryview(rtp(index)))
+    began = time.process_time()
+    for number in range(2000):
+        assert received(other, rtp(number) + bytes(10)) is None
+    assert time.process_time() - began < 2, "strangers make us search for ever"
+    assert received(other, last) is None
+    fresh = pair()[1]
+    assert received(fresh, pair()[0].protect(memoryview(rtp(1))))
+    assert received(fresh, last) is None, "after a good packet nothing is searched for"
+
+
+def test_a_renewed_key_with_a_counter_that_goes_on() -> None:
+    """RFC 3711 §3.3.1."""
+    one, other = pair()
+    for index in range(0, 0x20000, 0x4000):
+        assert received(other, one.protect(memoryview(rtp(index))))
+    renewed = SrtpLeg(keys(CM, 3), keys(CM, 2))
+    for index in range(0, 0x20000, 0x4000):
+        renewed.protect(memoryview(rtp(index)))
+    other.configure(keys(CM, 2), keys(CM, 3), 10)
+    assert received(other, renewed.protect(memoryview(rtp(0x20001))), tick=11) == rtp(0x20001)
 
 
 def test_a_key_that_comes_back_goes_on_where_it_was() -> None:
