@@ -68,7 +68,11 @@ class Alarming:
 
     async def watch_media(self, pool: MediaPool) -> None:
         """Looks at the media workers until cancelled."""
+        refused = 0
         while True:
+            if pool.refused > refused:
+                self._log.event("MEDIA_FULL", calls=pool.refused - refused)
+            refused = pool.refused
             is_up = {name: link.alive for name, link in pool.links.items()}
             self._media.observe(is_up, pool.refused, now=trio.current_time(), wall=time.time())
             await trio.sleep(TICK_S)

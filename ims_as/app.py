@@ -124,6 +124,8 @@ class Application:
             ports=(ports.first, ports.last),
             port_rest_s=config.media.port_rest_s,
             dscp=config.media.dscp,
+            standby=config.media.standby,
+            max_load=config.media.max_load,
             on_lost=self.alarming.media_worker_lost,
         )
         self.context = self._build_context()

@@ -113,7 +113,7 @@ class MetricsBridge:
         metrics = self.metrics
         for name, link in list(self.media.links.items()):
             metrics.media_worker_up.labels(name).set(int(link.alive))
-            metrics.media_worker_load.labels(name).set(link.load)
+            metrics.media_worker_load.labels(name).set(link.load.reported)
             metrics.media_worker_legs.labels(name).set(link.legs)
             metrics.media_worker_late_seconds.labels(name).set(float(link.last_load.get("max_late_ms", 0.0)) / 1000)
             metrics.follow(metrics.media_no_port, float(link.last_load.get("no_port", 0)), name)

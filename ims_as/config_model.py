@@ -235,6 +235,10 @@ class MediaConfig:
     """``local``: workers are children of this process; ``remote``: found at ``discover``."""
     workers: int = _bounded(1, 1, 256)
     """Worker processes, one core each."""
+    standby: bool = True
+    """One more process that waits to take the place of a worker that is lost."""
+    max_load: float = _bounded(0.85, 0.05, 1)
+    """Share of its time that a worker may need for calls that are up; above it, it gets no new ones. 1: no limit."""
     address: str = "127.0.0.30"
     """IP address for RTP."""
     ports: PortRange = _RTP_PORTS

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from ims_as.errors import ImsAsError
+from ims_as.media_placement import CostModel, WorkerLoad
 from media.control import ControlError, EngineTarget, LineReader, StreamConfig, encode_line, to_wire
 
 __all__ = ["Event", "MediaError", "MediaLeg", "WorkerLink"]
@@ -56,7 +57,7 @@ class WorkerLink:
     def __init__(self, name: str, stream: trio.SocketStream) -> None:
         self.name = name
         self.alive = True
-        self.load = 0.0
+        self.load = WorkerLoad(CostModel())
         self.last_load: Event = {}
         self._stream = stream
         self._ids = itertools.count(1)
@@ -84,6 +85,7 @@ class WorkerLink:
     def unlisten(self, leg: str) -> None:
         self._listeners.pop(leg, None)
         self.ports.pop(leg, None)
+        self.load.forget(leg, now=trio.current_time())
 
     def post(self, cmd: str, leg: str | None = None, **fields: Any) -> int:
         """Sends a command without waiting for its reply."""
@@ -195,7 +197,9 @@ class WorkerLink:
             return
         if message.get("ev") == "load":
             self.last_load = message
-            self.load = float(message.get("load", 0.0))
+            names = ("load", "latest", "waited", "max_late_ms")
+            load, latest, waited, late_ms = (float(message.get(name, 0.0)) for name in names)
+            self.load.report(load, latest - waited, late_ms)
             return
         listener = self._listeners.get(str(message.get("leg")))
         if listener is None:
@@ -233,6 +237,7 @@ class MediaLeg:
             port: local port to have if it is free; another one else.
         """
         self.link.listen(self.name, self.on_event)
+        self.link.load.note(self.name, stream.codec, now=trio.current_time())
         self.stream = stream
         wait_s = COMMAND_DEADLINE_S + (engine.connect_timeout_ms / 1000 if engine else 0)
         fields: dict[str, Any] = {"stream": to_wire(stream), "keep": keep}
@@ -269,6 +274,7 @@ class MediaLeg:
         before, self.stream = self.stream, stream
         try:
             await self.link.command("modify", self.name, stream=to_wire(stream))
+            self.link.load.note(self.name, stream.codec, now=trio.current_time())
         except MediaError as error:
             if not error.is_lost:
                 self.stream = before
@@ -277,6 +283,7 @@ class MediaLeg:
     def modify_soon(self, stream: StreamConfig) -> None:
         """As modify, without waiting: for a change that the worker cannot refuse."""
         self.stream = stream
+        self.link.load.note(self.name, stream.codec, now=trio.current_time())
         self.link.post("modify", self.name, stream=to_wire(stream))
 
     def talking(self) -> None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from ims_as.local_workers import LocalWorkers
 from ims_as.media_client import Event, MediaError, MediaLeg, WorkerLink
+from ims_as.media_placement import CostModel, WorkerLoad
 from media.io import PORT_REST_S
 
 __all__ = ["MediaPool", "WorkerSource"]
 
 
+NO_LIMIT: Final = 1.0
+MOVING_LIMIT: Final = 0.97
+"""For legs of calls that are up: beyond it nobody on that worker would hear well."""
 OnLost = Callable[[str, str], None]
 
 
@@ -34,20 +38,24 @@ class MediaPool:
     """The media workers of this process.
 
     Args:
+        max_load: above it a worker gets no new legs, 0 to 1; 1: no limit.
         on_lost: told the slot's name and why when a worker is lost, after another one has taken its place if one could.
 
     Attributes:
         links: by slot; a slot whose worker is being started is missing.
+        costs: what a leg costs, by codec.
         restarts: workers that were lost.
         refused: legs for which no worker had room.
     """
 
-    def __init__(self, source: WorkerSource, *, on_lost: OnLost = lambda *_: None) -> None:
+    def __init__(self, source: WorkerSource, *, max_load: float = NO_LIMIT, on_lost: OnLost = lambda *_: None) -> None:
         self._source = source
         self._on_lost = on_lost
         self._names = itertools.count(1)
         self._prefix = secrets.token_hex(3)
         self._changed = trio.Event()
+        self.max_load = max_load
+        self.costs = CostModel()
         self.links: dict[str, WorkerLink] = {}
         self.keeps_ports = isinstance(source, LocalWorkers)
         """A lost leg's port can be had again, by another worker."""
@@ -64,13 +72,14 @@ class MediaPool:
         standby: bool = True,
         port_rest_s: float = PORT_REST_S,
         dscp: int = 0,
+        max_load: float = NO_LIMIT,
         on_lost: OnLost = lambda *_: None,
     ) -> MediaPool:
         """Workers that are children of this process."""
         source = LocalWorkers(
             workers=workers, address=address, ports=ports, standby=standby, port_rest_s=port_rest_s, dscp=dscp
         )
-        return cls(source, on_lost=on_lost)
+        return cls(source, max_load=max_load, on_lost=on_lost)
 
     @property
     def is_ready(self) -> bool:
@@ -80,12 +89,24 @@ class MediaPool:
     def legs(self) -> int:
         return sum(link.legs for link in self.links.values())
 
-    def new_leg(self, on_event: Callable[[Event], None]) -> MediaLeg:
-        """A leg on the least loaded worker; nothing is reserved yet.  Raises MediaError("no_worker")."""
+    def new_leg(self, on_event: Callable[[Event], None], codec: str = "PCMU", *, is_moving: bool = False) -> MediaLeg:
+        """A leg on the least loaded worker; nothing is reserved yet.
+
+        Args:
+            is_moving: of a call that is up: it may fill the room that is kept free of new ones.
+
+        Raises:
+            MediaError: ``no_worker``, or ``full``: all are above the limit.
+        """
         alive = [link for link in self.links.values() if link.alive]
         if not alive:
             raise MediaError("no_worker")
-        link = min(alive, key=lambda each: (each.legs, each.load))
+        limit, now = max(self.max_load, MOVING_LIMIT) if is_moving else self.max_load, trio.current_time()
+        roomy = [link for link in alive if link.load.has_room(codec, limit, now=now)]
+        if not roomy:
+            self.refused += 1
+            raise MediaError("full", "every worker is above media.max_load")
+        link = min(roomy, key=lambda each: (each.load.estimate(now=now), each.legs))
         return MediaLeg(f"{self._prefix}-{next(self._names)}", link, on_event)
 
     async def wait_worker(self) -> None:
@@ -102,6 +123,7 @@ class MediaPool:
     def put(self, slot: str, link: WorkerLink) -> None:
         """A worker has come."""
         link.name = slot
+        link.load = WorkerLoad(self.costs)
         self.links[slot] = link
         self._changed.set()
         self._changed = trio.Event()

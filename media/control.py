@@ -34,7 +34,8 @@ record     ``path``: absolute, ending in ``.wav`` or ``.opus``; ``format``: ``wa
            Errors: ``no_writer``, ``bad_command`` (it is being recorded already).
 record_…   ``record_pause``, ``record_resume``, ``record_stop``.  A released leg's recording ends by itself.
 stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms …).
-ping       Reply ``load`` (share of the tick budget used, 0–1), ``legs``, ``sockets``, ``max_late_ms``, ``guarded``
+ping       Reply ``load`` (share of its time that the worker needs, smoothed, 0–1; see `media.load`), ``latest`` (of the
+           last second), ``cpu``, ``waited``, ``legs``, ``sockets``, ``max_late_ms``, ``guarded``
            (packets and engine messages dropped because of an error of the worker's own), ``no_port`` (legs refused
            because no port was free).
 ports      ``first``, ``last``: the range of local ports from now on; ``resting``: those of it that are not to be drawn

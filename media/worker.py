@@ -28,6 +28,7 @@ from media.call import CommandError
 from media.control import ControlError, EngineTarget, LineReader, StreamConfig, encode_line, from_wire
 from media.director import Director
 from media.io import PORT_REST_S, PortPool, TickTimer, UrgentPoll, raise_descriptor_limit
+from media.load import LoadMeter
 from media.plane import MediaPlane
 from media.table import TICK_MS
 
@@ -77,8 +78,7 @@ class Worker:
         self._is_running = True
         self._is_draining = False
         self._epoch = time.monotonic()
-        self._busy_s = 0.0
-        self._load = 0.0
+        self._meter = LoadMeter(self._epoch, time.thread_time())
         self._max_late_ms = 0.0
         self._commands: dict[str, Callable[[int, dict[str, Any]], dict[str, Any] | None]] = {
             "open": self._open,
@@ -132,11 +132,12 @@ class Worker:
         late = tick - self._plane.tick - 1
         if late < 0:
             return
-        late_ms = (started - self._epoch - (self._plane.tick + 1) * TICK_S) * 1000
-        self._max_late_ms = max(self._max_late_ms, late_ms)
+        due = self._epoch + (self._plane.tick + 1) * TICK_S
+        self._max_late_ms = max(self._max_late_ms, (started - due) * 1000)
+        self._meter.begin(started, due)
         self._plane.run(tick, late)
         self._director.handle_timers(tick, started)
-        self._busy_s += time.monotonic() - started
+        self._meter.end(time.monotonic())
         if tick % LOAD_TICKS < 1 + late:
             self._report_load()
         if tick % COLLECT_TICKS < 1 + late:
@@ -145,14 +146,16 @@ class Worker:
             gc.collect(2 if is_full else 0)
 
     def _report_load(self) -> None:
-        self._load = min(1.0, self._busy_s / (LOAD_TICKS * TICK_S))
-        self._busy_s = 0.0
+        self._meter.close_window(time.monotonic(), time.thread_time())
         self._send({"ev": "load", **self._load_fields()})
         self._max_late_ms = 0.0
 
     def _load_fields(self) -> dict[str, Any]:
         return {
-            "load": round(self._load, 4),
+            "load": round(self._meter.load, 4),
+            "latest": round(self._meter.latest, 4),
+            "cpu": round(self._meter.cpu, 4),
+            "waited": round(self._meter.waited, 4),
             "legs": self._director.legs,
             "sockets": self._plane.sockets,
             "max_late_ms": round(self._max_late_ms, 2),
@@ -175,6 +178,7 @@ class Worker:
         if not chunk:
             self._is_running = False
             return
+        self._meter.begin(time.monotonic())
         try:
             messages = self._reader.receive_bytes(chunk)
         except ControlError:
@@ -183,6 +187,7 @@ class Worker:
             return
         for message in messages:
             self._handle(message)
+        self._meter.end(time.monotonic())
 
     def _handle(self, message: dict[str, Any]) -> None:
         number = message.get("id")

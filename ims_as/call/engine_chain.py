@@ -68,7 +68,7 @@ class EngineChain:
         context = self._call.context
         while True:
             left_s = deadline - context.now()
-            leg = context.media.new_leg(self._call.on_media)
+            leg = context.media.new_leg(self._call.on_media, stream.codec)
             try:
                 return leg, await leg.open(stream, self._target(engine, max(1, int(left_s * 1000)), resume=False))
             except MediaError as error:

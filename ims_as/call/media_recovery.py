@@ -93,7 +93,7 @@ class MediaRecovery:
             while True:
                 await media.wait_worker()
                 try:
-                    leg = media.new_leg(call.on_media)
+                    leg = media.new_leg(call.on_media, stream.codec, is_moving=True)
                     await leg.open(stream, None, port=port)
                 except MediaError as error:
                     call.trace("media", "ims-as", "media", f"no other port: {error.code}", error.detail)

@@ -317,6 +317,7 @@ class World:
             f"media.address={self.as_address}",
             "media.ports=20000-20999",
             "media.codecs=[PCMA, PCMU]",
+            "media.max_load=1",  # nor are its workers full
             "limits.latency_target_ms=0",  # a busy test machine is no overload
             f"api.listen={self.as_address}:8080",
             "agents=" + json.dumps({"default": {"engines": [{"type": "websocket", "url": self.engine.url}]}}),
