@@ -160,8 +160,13 @@ class LocalWorkers:
         ours, theirs = socket.socketpair()
         argv = [sys.executable, "-m", "media.worker", "--control-fd", str(theirs.fileno()), "--address", self._address]
         argv += self._options
-        process = await trio.lowlevel.open_process(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-        theirs.close()
+        try:
+            process = await trio.lowlevel.open_process(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         ours.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         worker = _Worker(WorkerLink("", stream), process)
