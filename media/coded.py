@@ -7,14 +7,14 @@ what it brings of a lost packet is not made up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from media.codecs.base import Codec, CodecError, Parameters, Redundancy
+from media.codecs.base import FRAME_MS, Codec, CodecError, Parameters, Redundancy
 from media.codecs.registry import find_codec
 from media.control import ControlError, StreamConfig
 from media.rtp import RtpPacket
@@ -135,6 +135,26 @@ class CodedStream:
         if frame is None:
             return None
         payload = self._packing.pack([frame])
+        self.octets_out += len(payload)
+        return payload
+
+    def cut(self, line: NDArray[np.float32]) -> Sequence[Any]:
+        """20 ms, shape (`line_samples`,), in the codec's units, for `pack`; None: nothing is to be sent for it."""
+        samples = np.clip(np.rint(line), -32768, 32767).astype(np.int16)
+        units = np.split(samples, FRAME_MS // self.codec.unit_ms)
+        return units if self.codec.is_whole else [self._encoder.encode(unit) for unit in units]
+
+    def pack(self, units: Sequence[Any]) -> bytes | None:
+        """Units in a row, the first of which is there, to a payload; None: nothing is to be sent."""
+        if self.codec.is_whole:
+            frame = self._encoder.encode(np.concatenate(units))
+            frames = [] if frame is None else [frame]
+        else:
+            n_frames = max(i for i, unit in enumerate(units, 1) if unit is not None)
+            frames = [self.codec.left_out if unit is None else unit for unit in units[:n_frames]]
+        if not frames:
+            return None
+        payload = self._packing.pack(frames)
         self.octets_out += len(payload)
         return payload
 

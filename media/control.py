@@ -26,7 +26,7 @@ detach     ``reason``.  Sends ``stop`` to the engine and closes its connection.
 play       ``clip``: path of a WAV file, or ``builtin:ringback``, ``:filler``, ``:congestion``; ``loop``: bool.  Plays
            to the party until ``stop_play``, until its end (event ``played``), or until engine audio comes.
 stop_play  Ends it.
-dtmf       ``digits``.  Sends RFC 4733 events to the party.
+dtmf       ``digits``.  Sends RFC 4733 events to the party, or tones where telephone-event is not negotiated.
 release    ``reason``.  Engine gets ``stop``; socket, port and row are gone when the reply comes: ``stats``.
 bridge     ``other``: leg.  Joins two legs of this worker, audio only.
 record     ``path``: absolute, ending in ``.wav`` or ``.opus``; ``format``: ``wav`` or ``ogg``; ``pauses``: ``silence``
@@ -102,17 +102,19 @@ class StreamConfig:
     receive: bool = True
     """The peer may send to us."""
     ptime_ms: int = 20
-    """What the peer wishes to receive.  We always send packets of 20 ms: it is only a wish (RFC 8866 §6.4), a receiver
-    takes any length up to 200 ms (RFC 3551 §4.2), and one length keeps the sending side in columns.  What the peer
-    sends may be of any length, but only 20 ms take the columnar path."""
+    """What the peer wishes to receive (``ptime``, not more than ``maxptime``).  We send the longest packets that the
+    codec can make and that are not longer: 10 to 60 ms in steps of 10, AMR 20, 40 and 60, Opus 10, 20, 40 and 60.
+    What the peer sends may be of any length.  Only 20 ms take the columnar path, either way."""
     dtmf_payload_type: int | None = None
     """RFC 4733 telephone-event, None: not negotiated."""
+    dtmf_clock_rate: int | None = None
+    """Of the durations in telephone events, where it is not that of the codec: see `ims_as.sip.codec_choice`."""
     receive_payload_type: int | None = None
     """What the peer sends with; None: as ``payload_type`` (an answer may choose a number of its own)."""
     receive_dtmf_payload_type: int | None = None
     """The same for telephone-event; None: as ``dtmf_payload_type``."""
     clock_rate: int = 8000
-    """Of RTP timestamps, telephone-event included, as in rtpmap."""
+    """Of RTP timestamps, those of telephone events included, as in the codec's rtpmap."""
     send_parameters: dict[str, str] = attrs.Factory(dict)
     """fmtp parameters that the peer gave for what it receives; names in lower case."""
     receive_parameters: dict[str, str] = attrs.Factory(dict)

@@ -146,8 +146,6 @@ class Director:
 
     def send_dtmf(self, name: str, digits: str) -> None:
         leg = self._call(name).leg
-        if leg.receiver.config.dtmf_payload_type is None:
-            raise CommandError("bad_command", "telephone-event was not negotiated")
         try:
             leg.dtmf.send(digits)
         except ValueError as error:

@@ -27,6 +27,7 @@ what nobody waits for.  An engine that is ahead of real time loses nothing: its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import numpy as np
@@ -34,10 +35,11 @@ from numpy.typing import NDArray
 
 from media import g711
 from media.leg import Leg
+from media.leg_sender import LegSender
 from media.levels import AUDIBLE_POWER, LevelMeter, is_due, power_of
 from media.playout import MAX_POSTPONED, RING_FRAMES, PlayoutBank, ahead_ticks
 from media.record.tap import Tap
-from media.rtp import PacketBlock, build_rtp
+from media.rtp import PacketBlock
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TAIL_SAMPLES, LegTable, Source
 
 __all__ = ["Downlink", "DownlinkUser"]
@@ -108,6 +110,7 @@ class Downlink:
         self._user = user
         self._batch = batch_rows
         self._packets = PacketBlock(batch_rows, FRAME_SAMPLES)
+        self.legs = LegSender(table, user)
         self._rates = np.array([bank.rate_hz for bank in banks])
         self._frames = np.array([bank.frame for bank in banks])
         self._owed_until = 0
@@ -121,6 +124,7 @@ class Downlink:
 
     def stop(self, row: int) -> None:
         self._table.due[row] = NEVER
+        self.legs.forget(row)
 
     def await_speech(self, row: int, wanted: bool) -> None:
         """Whether the first audible frame of the leg's engine is to be told, once."""
@@ -130,6 +134,8 @@ class Downlink:
     def send_due(self, tick: int) -> int:
         """Sends for all legs that are due; returns how many packets."""
         table = self._table
+        if self.legs.has_later:
+            self.legs.send_later(tick)
         due = np.flatnonzero(table.due[: table.high] <= tick)
         total = len(due)
         for _ in range(MAX_BEHIND_FRAMES):
@@ -145,7 +151,7 @@ class Downlink:
     def _send(self, rows: NDArray[np.intp], tick: int) -> None:
         table = self._table
         if table.event[rows].any():
-            self._send_events(rows[table.event[rows]])
+            self.legs.send_digits(rows[table.event[rows]].tolist(), tick)
             rows = rows[~table.event[rows]]
         is_wide = table.wide[rows]
         if is_wide.any():
@@ -263,11 +269,11 @@ class Downlink:
         table.due[rows] += np.sign(drift)
         table.inserted[rows] += 1
         self._owe_one(rows, tick)
-        coded = table.coded[rows]
-        if coded.any():
+        by_leg = table.by_leg[rows]
+        if by_leg.any():
             silence = np.zeros(size, np.float32)
-            self._finish_coded(rows[coded], [silence] * int(coded.sum()))
-            rows = rows[~coded]
+            self._finish_each(rows[by_leg], [silence] * int(by_leg.sum()), tick)
+            rows = rows[~by_leg]
         if len(rows):
             self._finish(rows, np.broadcast_to(g711.SILENCE[table.codec[rows]][:, None], (len(rows), FRAME_SAMPLES)))
 
@@ -310,10 +316,10 @@ class Downlink:
         table.tail[rows, :n_tail] = line[:, -n_tail:]
         if self._tap.active:
             self._tap.tell(rows, line)
-        coded = table.coded[rows]
-        if coded.any():
-            self._finish_coded(rows[coded], list(line[coded]))
-            rows, line = rows[~coded], line[~coded]
+        by_leg = table.by_leg[rows]
+        if by_leg.any():
+            self._finish_each(rows[by_leg], line[by_leg], tick)
+            rows, line = rows[~by_leg], line[~by_leg]
         if len(rows):
             self._finish(rows, g711.encode(line, table.codec[rows]))
 
@@ -445,33 +451,10 @@ class Downlink:
         self._advance(rows)
         self._user.send_packets(rows, packets.views)
 
-    def _finish_coded(self, rows: NDArray[np.intp], lines: list[NDArray[np.float32]]) -> None:
-        """The same leg by leg: each has a coder of its own.  One that pauses (DTX) sends nothing."""
-        table = self._table
-        packets: list[memoryview] = []
-        sent: list[int] = []
-        for row, line in zip(rows.tolist(), lines, strict=True):
-            coded = self._user.leg_of(row).receiver.coded
-            payload = None if coded is None else coded.encode(line)
-            if payload is None:
-                table.marker[row] = True
-                continue
-            packet = build_rtp(
-                payload_type=int(table.payload_type[row]),
-                marker=bool(table.marker[row]),
-                sequence=int(table.sequence[row]),
-                timestamp=int(table.timestamp[row]),
-                ssrc=int(table.ssrc[row]),
-                payload=payload,
-            )
-            table.sequence[row] += 1
-            table.marker[row] = False
-            table.packets_out[row] += 1
-            sent.append(row)
-            packets.append(memoryview(packet))
+    def _finish_each(self, rows: NDArray[np.intp], lines: Iterable[NDArray[np.float32]], tick: int) -> None:
+        """The same leg by leg: each has a coder of its own, or packets of another length."""
+        self.legs.send_frames(rows, lines, tick)
         self._advance(rows)
-        if sent:
-            self._user.send_packets(np.array(sent), packets)
 
     def _advance(self, rows: NDArray[np.intp]) -> None:
         """A frame's time has gone, sent or not."""
@@ -486,26 +469,3 @@ class Downlink:
         if overdue.any():
             self._skip(rows[overdue], np.ones(int(overdue.sum()), np.int64))
             table.inserted[rows[overdue]] += 1
-
-    def _send_events(self, rows: NDArray[np.intp]) -> None:
-        table = self._table
-        for row in rows.tolist():
-            leg = self._user.leg_of(row)
-            step = leg.dtmf.next_slot(int(table.frame_timestamps[row]))
-            if step.payload:
-                packet = build_rtp(
-                    payload_type=leg.receiver.config.dtmf_payload_type or 0,
-                    marker=step.marker,
-                    sequence=int(table.sequence[row]),
-                    timestamp=int(table.timestamp[row]) + step.offset,
-                    ssrc=int(table.ssrc[row]),
-                    payload=step.payload,
-                )
-                table.sequence[row] += 1
-                table.packets_out[row] += 1
-                self._user.send_event(leg, packet)
-            table.timestamp[row] += table.frame_timestamps[row]
-            table.nominal[row] += FRAME_TICKS
-            table.due[row] += FRAME_TICKS
-            table.marker[row] = True
-            table.event[row] = leg.dtmf.is_active

@@ -21,6 +21,7 @@ __all__ = [
     "DtmfReceiver",
     "DtmfSender",
     "SendStep",
+    "ToneSlot",
 ]
 
 DIGITS: Final = "0123456789*#ABCD"
@@ -81,10 +82,12 @@ class DtmfReceiver:
     """Digits of one leg.
 
     Attributes:
-        units_per_ms: of the RTP clock.
+        units_per_ms: of the clock of durations.
+        timestamps_per_unit: of the RTP clock, where that is another.
     """
 
     units_per_ms: int = 8
+    timestamps_per_unit: int = 1
     _timestamp: int | None = None
     _event: int = 0
     _base: int = 0
@@ -155,8 +158,16 @@ class SendStep:
     """Timestamp of the event relative to this slot's, in units of the RTP clock, zero or negative."""
 
 
+@attrs.frozen(slots=True)
+class ToneSlot:
+    """20 ms of a digit's tone: the ``number``-th of them."""
+
+    digit: str
+    number: int
+
+
 class DtmfSender:
-    """Turns digits into slots of 20 ms: 100 ms tone, two further end packets, 60 ms pause."""
+    """Turns digits into slots of 20 ms: 100 ms tone, then 100 ms in which of an event two further end packets go."""
 
     TONE_SLOTS: Final = 5
     END_SLOTS: Final = 2
@@ -186,22 +197,33 @@ class DtmfSender:
             raise ValueError("too many digits")
         self._queue += digits
 
-    def next_slot(self, slot_timestamps: int = 160) -> SendStep:
-        """The next slot; only while `is_active`.
+    def next_slot(self, slot_timestamps: int = 160, slot_units: int | None = None) -> SendStep:
+        """The next slot, as event; only while `is_active`.
 
         Args:
             slot_timestamps: units of the RTP clock in 20 ms.
+            slot_units: units of the event's own clock in 20 ms; None: the same.
         """
-        slot = self._slot
-        self._slot += 1
+        digit, slot = self._next()
         tone = self.TONE_SLOTS
         if slot >= tone + self.END_SLOTS:
-            if self._slot == tone + self.END_SLOTS + self.PAUSE_SLOTS:
-                self._slot = 0
-                del self._queue[0]
             return SendStep(b"", False, 0)
         end = slot >= tone - 1
-        duration = min(slot + 1, tone) * slot_timestamps
-        event = DIGITS.index(self._queue[0])
+        duration = min(slot + 1, tone) * (slot_timestamps if slot_units is None else slot_units)
+        event = DIGITS.index(digit)
         payload = bytes([event, (0x80 if end else 0) | self.VOLUME]) + duration.to_bytes(2, "big")
         return SendStep(payload, slot == 0, -slot_timestamps * slot)
+
+    def next_tone(self) -> ToneSlot | None:
+        """The next slot, as tone; None: of a pause.  Only while `is_active`."""
+        digit, slot = self._next()
+        return ToneSlot(digit, slot) if slot < self.TONE_SLOTS else None
+
+    def _next(self) -> tuple[str, int]:
+        """The digit and the number of the next slot."""
+        digit, slot = self._queue[0], self._slot
+        self._slot += 1
+        if self._slot == self.TONE_SLOTS + self.END_SLOTS + self.PAUSE_SLOTS:
+            self._slot = 0
+            del self._queue[0]
+        return digit, slot

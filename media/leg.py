@@ -19,6 +19,7 @@ from media.filler import FillerPolicy
 from media.losses import LossPattern
 from media.noise import COMFORT_NOISE, ComfortNoise
 from media.order import GapBuffer, Released, RestartWatch, Verdict
+from media.packetiser import Packetiser, packetiser_for
 from media.patience import Patience
 from media.playout import PlayoutQueue
 from media.reception import Reception
@@ -70,6 +71,8 @@ class Receiver:
     dtmf: DtmfReceiver = attrs.Factory(DtmfReceiver)
     coded: CodedStream | None = None
     """The codec where it is not G.711."""
+    packetiser: Packetiser | None = None
+    """For what we send, where the peer wants other than 20 ms."""
     conceal_run: int = 0
     filled: int = 0
     losses: LossPattern = attrs.Factory(LossPattern)
@@ -81,6 +84,8 @@ class Receiver:
     """Takes RTCP that shares the port; None: it does not."""
     on_collision: Callable[[], None] | None = None
     """The party's stream has our SSRC."""
+    _packed: tuple[CodedStream | None, str, int] | None = None
+    """What `packetiser` was made for."""
     _gap: GapBuffer[RtpPacket | None] | None = None
     _carry: bytearray = attrs.Factory(bytearray)
     _restart: RestartWatch = attrs.Factory(RestartWatch)
@@ -101,6 +106,7 @@ class Receiver:
             raise ControlError(f"payload type {config.expected_payload_type}")
         table, row = self.table, self.row
         self._change_codec(config)
+        self._change_packets(config)
         self.config = config
         table.first[row] = HeaderColumns.first_of(config.expected_payload_type)
         table.payload_type[row] = config.payload_type
@@ -123,7 +129,15 @@ class Receiver:
             former.close()
         table.coded[row] = self.coded is not None
         table.wide[row] = self.coded is not None and self.coded.codec.sample_rate_hz == WIDE_LINE_RATE_HZ
-        self.dtmf.units_per_ms = config.clock_rate // 1000
+        self.dtmf.units_per_ms = (config.dtmf_clock_rate or config.clock_rate) // 1000
+        self.dtmf.timestamps_per_unit = config.clock_rate // (config.dtmf_clock_rate or config.clock_rate)
+
+    def _change_packets(self, config: StreamConfig) -> None:
+        """Length of what we send."""
+        wanted = self.coded, config.codec, config.ptime_ms
+        if wanted != self._packed:
+            self.packetiser, self._packed = packetiser_for(config, self.coded), wanted
+        self.table.by_leg[self.row] = self.coded is not None or self.packetiser is not None
 
     def close(self) -> None:
         """The leg is gone: gives the codec's memory back."""
@@ -404,8 +418,8 @@ class Leg:
 
     def octets_out(self, table: LegTable) -> int:
         """Of payload."""
-        coded = self.receiver.coded
-        return int(table.packets_out[self.row]) * FRAME_SAMPLES if coded is None else coded.octets_out
+        counting = self.receiver.coded or self.receiver.packetiser
+        return int(table.packets_out[self.row]) * FRAME_SAMPLES if counting is None else counting.octets_out
 
     def stats(self, table: LegTable) -> dict[str, Any]:
         """Counters for the signalling side."""

@@ -144,6 +144,7 @@ class MediaPlane:
         self._legs[row] = None
         self._rtp_send[row] = self._engine_send[row] = _nowhere
         self.uplink.forget(row)
+        self.downlink.legs.forget(row)
         self.downlink.await_speech(row, False)
         self.table.free(row)
 

@@ -62,6 +62,7 @@ class LegTable:
         self.first = column("u2")  # first two octets of a plain packet of the payload type, see rtp.HeaderColumns
         self.codec = column("u1")  # number in g711.CODECS, both directions; without meaning for a coded leg
         self.coded = column("?")  # another codec than G.711: handled leg by leg
+        self.by_leg = column("?")  # sent leg by leg: coded, or packets of other than 20 ms
         self.wide = column("?")  # the line has 16 kHz
         self.ssrc_in = column("u4")
         self.next_sequence = column("u2")

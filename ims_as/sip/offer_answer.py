@@ -66,7 +66,7 @@ __all__ = [
 DTMF_PAYLOAD_TYPE: Final = 101
 # not DTLS, whose keys are agreed on the media path
 _PLAIN: Final = frozenset({"RTP/AVP", "RTP/AVPF"})
-# packet times that a G.711 sender can be asked for; others are a wish that RFC 8866 §6.4 lets us leave
+# packet times that are sent; others are a wish that RFC 8866 §6.4 lets us meet as far as we can
 _PTIMES_MS: Final = range(10, 61, 10)
 # our own dynamic numbers, when the usual one has another meaning in a session
 _DYNAMIC: Final = (*range(DTMF_PAYLOAD_TYPE, 128), *range(96, DTMF_PAYLOAD_TYPE))
@@ -99,12 +99,11 @@ def _usable_host(description: SessionDescription, media: MediaDescription, our_a
 
 
 def _peer_ptime_ms(media: MediaDescription, ours_ms: int) -> int:
-    wanted = media.milliseconds("ptime")
-    ptime_ms = wanted if wanted is not None and wanted in _PTIMES_MS else ours_ms
-    longest = media.milliseconds("maxptime")
-    if longest is not None and longest < ptime_ms:
-        ptime_ms = max(longest // 10 * 10, _PTIMES_MS.start)
-    return ptime_ms
+    """A multiple of 10 ms, not longer than the peer's ``ptime`` and ``maxptime``; a codec may make it shorter still."""
+    wanted = media.milliseconds("ptime") or ours_ms
+    longest = media.milliseconds("maxptime") or _PTIMES_MS.stop
+    shortest = _PTIMES_MS.start
+    return max(min(wanted, longest, _PTIMES_MS.stop - 1) // shortest * shortest, shortest)
 
 
 def negotiate_answer(

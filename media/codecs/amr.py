@@ -96,6 +96,9 @@ def _codec(kind: AmrKind, new_decoder: Any, new_encoder: Any) -> Codec:
         send_format=_formats(kind),
         new_decoder=new_decoder,
         new_encoder=new_encoder,
+        packets_ms=(20, 40, 60),
+        unit_ms=20,
+        left_out=NO_DATA_FRAME,
     )
 
 

@@ -105,7 +105,7 @@ class FrameEncoder(Protocol):
     """State of one outgoing stream."""
 
     def encode(self, samples: NDArray[np.int16]) -> bytes | None:
-        """One frame of 20 ms; None: nothing is to be sent for it (DTX)."""
+        """One frame of 20 ms, or of `Codec.unit_ms`; None: nothing is to be sent for it (DTX)."""
         ...
 
     def request_mode(self, mode: int) -> None:
@@ -136,6 +136,14 @@ class Codec:
     send_format: Callable[[Parameters], PayloadFormat]
     new_decoder: Callable[[Parameters], FrameDecoder]
     new_encoder: Callable[[Parameters], FrameEncoder]
+    packets_ms: tuple[int, ...] = (10, 20, 30, 40, 50, 60)
+    """Packets that we can send, 20 among them."""
+    unit_ms: int = 10
+    """The shortest piece that the encoder takes."""
+    is_whole: bool = False
+    """A packet is one frame whatever it lasts: the encoder takes all of it at once."""
+    left_out: bytes = b""
+    """Stands in a packet for a frame that was not made (DTX)."""
 
     @property
     def frame_samples(self) -> int:

@@ -68,7 +68,7 @@ class _Encoder(NativeState):
     def encode(self, samples: NDArray[np.int16]) -> bytes | None:
         samples = np.ascontiguousarray(samples)
         speech = self._ffi.cast("const short *", samples.ctypes.data)
-        n_octets = self._encode(self._state, self._out, speech, 2 * _FRAME_OCTETS)
+        n_octets = self._encode(self._state, self._out, speech, len(samples))
         frame: bytes = self._ffi.buffer(self._out, n_octets)[:]
         return frame
 

@@ -70,7 +70,7 @@ class _Decoder(NativeState):
 
 
 class _Encoder(NativeState):
-    """Two frames of 10 ms, always of speech."""
+    """Frames of 10 ms, at most two at once, always of speech."""
 
     def __init__(self, ffi: Any, library: Any) -> None:
         state = library.initBcg729EncoderChannel(0)
@@ -82,9 +82,10 @@ class _Encoder(NativeState):
     def encode(self, samples: NDArray[np.int16]) -> bytes | None:
         samples = np.ascontiguousarray(samples)
         speech = self._ffi.cast("const int16_t *", samples.ctypes.data)
-        self._encode(self._state, speech, self._out, self._n_octets)
-        self._encode(self._state, speech + _FRAME_SAMPLES, self._out + _FRAME_OCTETS, self._n_octets)
-        frames: bytes = self._ffi.buffer(self._out)[:]
+        n_frames = len(samples) // _FRAME_SAMPLES
+        for i in range(n_frames):
+            self._encode(self._state, speech + i * _FRAME_SAMPLES, self._out + i * _FRAME_OCTETS, self._n_octets)
+        frames: bytes = self._ffi.buffer(self._out)[: n_frames * _FRAME_OCTETS]
         return frames
 
     def request_mode(self, mode: int) -> None:

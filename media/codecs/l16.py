@@ -13,25 +13,31 @@ from media.codecs.base import MAX_FRAMES, Codec, Parameters, PayloadError, Unpac
 __all__ = ["L16_RATES_HZ", "l16"]
 
 L16_RATES_HZ: Final = (8000, 16000)
+_MAX_OCTETS: Final = 1400
+"""Of a payload that fits into a datagram of an Ethernet frame."""
 
 
 class _Format:
-    def __init__(self, frame_bytes: int) -> None:
-        self._frame_bytes = frame_bytes
+    """Each 10 ms are a frame."""
+
+    def __init__(self, frame_samples: int) -> None:
+        self._frame_samples = frame_samples
+        self._frame_bytes = 2 * frame_samples
 
     def unpack_untrusted(self, payload: bytes) -> Unpacked:
         size = self._frame_bytes
         if not payload or len(payload) % size:
             raise PayloadError(f"L16 payload of {len(payload)} octets")
-        end = min(len(payload), MAX_FRAMES * size)
-        return Unpacked(tuple(payload[at : at + size] for at in range(0, end, size)))
+        end = min(len(payload), 2 * MAX_FRAMES * size)
+        frames = tuple(payload[at : at + size] for at in range(0, end, size))
+        return Unpacked(frames, frame_timestamps=self._frame_samples)
 
     def pack(self, frames: Sequence[bytes]) -> bytes:
         return b"".join(frames)
 
 
 class _Decoder:
-    """Repeats the last frame once, half as loud, where one is missing, then is silent."""
+    """Repeats the last 20 ms once, half as loud, where one is missing, then is silent."""
 
     def __init__(self, frame_samples: int) -> None:
         self._silence = np.zeros(frame_samples, np.int16)
@@ -41,8 +47,9 @@ class _Decoder:
         if frame is None:
             made_up, self._last = self._last // 2, self._silence
             return made_up.astype(np.int16)
-        self._last = np.frombuffer(frame, ">i2").astype(np.int16)
-        return self._last
+        samples = np.frombuffer(frame, ">i2").astype(np.int16)
+        self._last = np.concatenate([self._last, samples])[-len(self._silence) :]
+        return samples
 
     def close(self) -> None:
         pass
@@ -64,7 +71,7 @@ def l16(rate_hz: int) -> Codec:
     frame_samples = rate_hz // 50
 
     def make_format(_: Parameters) -> _Format:
-        return _Format(2 * frame_samples)
+        return _Format(frame_samples // 2)
 
     return Codec(
         name="L16",
@@ -74,4 +81,5 @@ def l16(rate_hz: int) -> Codec:
         send_format=make_format,
         new_decoder=lambda _: _Decoder(frame_samples),
         new_encoder=lambda _: _Encoder(),
+        packets_ms=tuple(each for each in (10, 20, 30, 40, 50, 60) if each * rate_hz // 500 <= _MAX_OCTETS),
     )

@@ -90,7 +90,7 @@ class OpusFormat:
         )
 
     def pack(self, frames: Sequence[bytes]) -> bytes:
-        """One frame; our packets never have more."""
+        """One frame, of up to 60 ms; our packets never have more."""
         (frame,) = frames
         return frame
 
@@ -183,4 +183,6 @@ def opus() -> Codec:
         send_format=make_format,
         new_decoder=lambda _: _Decoder(ffi, library),
         new_encoder=lambda parameters: _Encoder(ffi, library, parameters),
+        packets_ms=(10, 20, 40, 60),
+        is_whole=True,
     )

@@ -158,7 +158,9 @@ class TestAnswer:
         [
             ((), 20),
             (("a=ptime:30",), 30),
-            (("a=ptime:200",), 20),
+            (("a=ptime:200",), 60),
+            (("a=ptime:40",), 40),
+            (("a=ptime:1",), 10),
             (("a=ptime:25",), 20),
             (("a=ptime:40", "a=maxptime:30"), 30),
             (("a=maxptime:15",), 10),
