@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+
+from ims_as.sip.crypto_attribute import CryptoLine, SrtpMode, SrtpSupport, is_secure, read_crypto_untrusted
 from ims_as.sip.offer_answer import SdpSession
 from ims_as.sip.sdp import MediaDescription, parse_sdp_untrusted
 
@@ -9,6 +12,14 @@ __all__ = ["black_hole_answer"]
 
 DISCARD_PORT = 9
 _KEPT = ("rtpmap:", "fmtp:", "ptime:", "maxptime:")
+
+
+_KEYS = SrtpSupport(SrtpMode.ACCEPT, secrets.token_bytes)
+
+
+def _answered(offered: CryptoLine) -> CryptoLine:
+    """With a key that nobody will send with."""
+    return CryptoLine(offered.tag, offered.suite, _KEYS.new_key(offered.suite))
 
 
 def black_hole_answer(offer: bytes, session: SdpSession) -> bytes:
@@ -29,6 +40,8 @@ def black_hole_answer(offer: bytes, session: SdpSession) -> bytes:
         if ":" in description.connection_of(line):
             address = "::"
         lines = tuple(each for each in line.lines if each[0] == "a" and each[1].startswith(_KEPT))
+        if is_secure(line.proto):  # an answer without a key would be none (RFC 4568 §7.1.2)
+            lines += tuple(_answered(each).to_line() for each in read_crypto_untrusted(line)[:1])
         media.append(MediaDescription("audio", DISCARD_PORT, line.proto, line.formats, (*lines, ("a", "inactive"))))
     family = "IP6" if ":" in address else "IP4"
     timing = tuple(("t", value) for value in description.timing) or (("t", "0 0"),)

@@ -12,9 +12,10 @@ from typing import Final
 
 import attrs
 
+from ims_as.sip.crypto_attribute import SrtpMode, SrtpSupport, StreamCrypto, is_secure, read_crypto_untrusted
 from ims_as.sip.errors import SdpError
 from ims_as.sip.offer_answer import CodecOffer, LocalMedia, SdpSession, negotiate_answer
-from ims_as.sip.sdp import Line, SessionDescription, parse_sdp_untrusted
+from ims_as.sip.sdp import Line, MediaDescription, SessionDescription, parse_sdp_untrusted
 
 __all__ = ["answer_for_untrusted", "media_target", "relay_untrusted"]
 
@@ -57,14 +58,27 @@ def answer_for_untrusted(offer: bytes, party: bytes, session: SdpSession) -> Ses
         codecs,
         ptime_ms=audio.milliseconds("ptime") or 20,
         direction=description.direction_of(audio),
+        srtp=SrtpSupport(SrtpMode.REQUIRE if is_secure(audio.proto) else SrtpMode.NEVER),
     )
-    return negotiate_answer(parse_sdp_untrusted(offer), local, session=session).answer
+    described = parse_sdp_untrusted(offer)
+    return negotiate_answer(described, local, session=session, former=_party_keys(described, audio)).answer
+
+
+def _party_keys(offer: SessionDescription, audio: MediaDescription) -> StreamCrypto | None:
+    """The party's key for an offered line; None: it has none, and nobody else can make one for it."""
+    own = {(line.tag, line.suite): line.key for line in read_crypto_untrusted(audio)}
+    for media in offer.media:
+        for line in read_crypto_untrusted(media) if is_secure(media.proto) else ():
+            if key := own.get((line.tag, line.suite)):
+                return StreamCrypto(line.tag, line.suite, key, line.key)
+    return None
 
 
 def media_target(description: SessionDescription) -> list[tuple[object, ...]]:
-    """What the far side must know to send to this description: kind, address, port and formats of each line."""
+    """What the far side must know to send to this description: address, port, formats and keys of each line."""
     result: list[tuple[object, ...]] = []
     for media in description.media:
         address = description.connection_of(media) if media.port else ""
-        result.append((media.media, address, media.port, media.formats))
+        keys = tuple(media.attribute_values("crypto"))
+        result.append((media.media, address, media.port, media.proto, media.formats, keys))
     return result

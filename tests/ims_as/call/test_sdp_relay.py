@@ -60,6 +60,29 @@ def test_an_answer_on_behalf_of_a_party():
         answer_for_untrusted(offer, OFFER.replace(b"4000", b"0"), session())
 
 
+def secure(body: bytes, key: str, tag: int = 1) -> bytes:
+    suite = "AES_CM_128_HMAC_SHA1_80"
+    return body.replace(b"RTP/AVP", b"RTP/SAVP") + f"a=crypto:{tag} {suite} inline:{key * 40}\r\n".encode()
+
+
+def test_an_answer_on_behalf_of_a_party_has_its_key():
+    answer = answer_for_untrusted(secure(OFFER, "A"), secure(OFFER, "B"), session())
+    assert answer.media[0].attribute_values("crypto") == [f"1 AES_CM_128_HMAC_SHA1_80 inline:{'B' * 40}"]
+    for offer, party in (
+        (secure(OFFER, "A", 2), secure(OFFER, "B")),
+        (secure(OFFER, "A"), OFFER),
+        (OFFER, secure(OFFER, "B")),
+    ):
+        with pytest.raises(SdpError):
+            answer_for_untrusted(offer, party, session())
+
+
+def test_another_key_is_another_target():
+    first, second = (media_target(parse_sdp_untrusted(secure(OFFER, key))) for key in "AB")
+    assert first != second
+    assert first == media_target(parse_sdp_untrusted(secure(OFFER, "A")))
+
+
 def test_media_target_sees_address_port_and_formats_only():
     def target(body: bytes) -> list[tuple[object, ...]]:
         return media_target(parse_sdp_untrusted(body))

@@ -50,6 +50,11 @@ def test_a_black_hole_of_the_offers_family_and_one_without_audio() -> None:
     answer = black_hole_answer((HEAD + AUDIO).replace(b"IP4 192.0.2.1\r\nt", b"IP6 2001:db8::1\r\nt"), sdp())
     assert b"c=IN IP6 ::\r\n" in answer
     assert [line.port for line in parse_sdp_untrusted(black_hole_answer(HEAD + VIDEO, sdp())).media] == [0]
+    lines = f"a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:{'A' * 40}\r\n".encode()
+    secure = (HEAD + AUDIO).replace(b"RTP/AVP", b"RTP/SAVP") + lines
+    (crypto,) = parse_sdp_untrusted(black_hole_answer(secure, sdp())).media[0].attribute_values("crypto")
+    assert crypto.startswith("3 AES_CM_128_HMAC_SHA1_80 inline:")
+    assert "AAAA" not in crypto
     with pytest.raises(SdpError):
         black_hole_answer(b"nonsense", sdp())
 
