@@ -37,7 +37,7 @@ SILENT = int(g711.SILENCE[0])
 class Leg:
     """A party's socket and the engine's end of the connection."""
 
-    def __init__(self, control: Control, listener: socket.socket, name: str) -> None:
+    def __init__(self, control: Control, listener: socket.socket, name: str, barge_in: str = "engine") -> None:
         self.party = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.party.bind((PARTY_HOST, 0))
         self.party.settimeout(1)
@@ -49,7 +49,7 @@ class Leg:
             "open",
             leg=name,
             stream=to_wire(StreamConfig("PCMU", 0, host, port, dtmf_payload_type=101)),
-            engine=to_wire(EngineTarget("websocket", url, rate=RATE_HZ)),
+            engine=to_wire(EngineTarget("websocket", url, rate=RATE_HZ, barge_in=barge_in)),
         )
         acceptor.join()
         if not reply["ok"]:

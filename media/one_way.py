@@ -133,6 +133,6 @@ class OneWayWatch:
 
 def _why_nothing(leg: Leg) -> str:
     counters = leg.counters
-    if counters.invalid:
+    if counters.invalid or counters.srtp_invalid:
         return "invalid-packets"
     return "strangers" if counters.stranger else "no-packets"

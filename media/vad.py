@@ -1,8 +1,8 @@
 """Levels and voice activity of many legs, one frame each.
 
 The level is compared with a noise floor that falls at once and rises slowly.  Speech begins after `ONSET_FRAMES` loud
-frames, or after `STRONG_ONSET_FRAMES` that leave no doubt, and ends after `HANGOVER_FRAMES` quiet ones; its true
-beginning is the first of the loud ones, its true end the first of the quiet ones.
+frames, or after `STRONG_ONSET_FRAMES` of which one leaves no doubt, and ends after `HANGOVER_FRAMES` quiet ones; its
+true beginning is the first of the loud ones, its true end the first of the quiet ones.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _MIN_POWER: Final = np.float32(100.0**2)
 """… and louder than 100 rms (-50 dBov)."""
 _STRONG: Final = np.float32(4.0)
 """6 dB above both is strong …"""
-_MIN_STRONG: Final = np.float32(316.0**2)
-"""… and above -40 dBov."""
+_MIN_STRONG: Final = np.float32(207.0**2)
+"""… and above -44 dBov."""
 _LOUD_POINTS: Final = 2
 _STRONG_POINTS: Final = 3
-_ONSET_POINTS: Final = _LOUD_POINTS * ONSET_FRAMES
+_ONSET_POINTS: Final = _LOUD_POINTS + _STRONG_POINTS
+"""Three loud frames, or two of which one is strong."""
 _HANGOVER_POINTS: Final = _LOUD_POINTS * HANGOVER_FRAMES
 _RISE: Final = np.float32(1.02)
 """The floor rises 4.3 dB per second at 50 frames."""
@@ -86,7 +87,7 @@ class VadColumns:
             none = rows[:0]
             return none, none
         run[switch] = 0
-        self.onset[rows[switch]] = np.where(before[switch] == _STRONG_POINTS, STRONG_ONSET_FRAMES, ONSET_FRAMES)
+        self.onset[rows[switch]] = np.where(before[switch] <= _STRONG_POINTS, STRONG_ONSET_FRAMES, ONSET_FRAMES)
         self._run[rows] = run
         self.is_speech[rows] = speaking ^ switch
         return rows[switch & ~speaking], rows[switch & speaking]

@@ -56,7 +56,7 @@ def test_other_rows_are_untouched_and_reset_forgets() -> None:
 
 def test_a_murmur_needs_a_frame_more() -> None:
     vad = VadColumns(8)
-    murmur = sine(300, 160, amplitude=250)[None, :]
+    murmur = sine(300, 160, amplitude=200)[None, :]
     feed(vad, QUIET, 50)
     assert feed(vad, murmur, ONSET_FRAMES - 1) == []
     assert feed(vad, QUIET, 1) == []
@@ -67,6 +67,6 @@ def test_a_murmur_needs_a_frame_more() -> None:
 def test_a_weak_beginning_counts() -> None:
     vad = VadColumns(8)
     feed(vad, QUIET, 50)
-    feed(vad, sine(300, 160, amplitude=250)[None, :], 1)
-    assert feed(vad, LOUD, 3) == [(1, "begin")], "two points and three are not enough, and three more are"
-    assert vad.onset[3] == ONSET_FRAMES
+    feed(vad, sine(300, 160, amplitude=200)[None, :], 1)
+    assert feed(vad, LOUD, 3) == [(0, "begin")]
+    assert vad.onset[3] == STRONG_ONSET_FRAMES
