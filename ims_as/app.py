@@ -60,6 +60,7 @@ from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.quality_watch import QualityWatch
 from ims_as.oss.trace import TraceStore
+from ims_as.recording_service import RecordingService, recording_directories
 from ims_as.reloading import ConfigSource, Reloader
 from ims_as.settings import apply_settings
 from ims_as.sip.coupling import CouplingTable
@@ -117,6 +118,9 @@ class Application:
         if config.diameter.peers or config.diameter.listen:
             self.node, self.sh = self._build_diameter()
         self.alarming = Alarming(self.metrics, self.log)
+        self.recordings = RecordingService(
+            lambda: recording_directories(self.config), self.metrics, self.log, self.alarming.alarms
+        )
         ports = config.media.ports
         self.media = MediaPool.of_processes(
             workers=config.media.workers,
@@ -128,6 +132,7 @@ class Application:
             max_load=config.media.max_load,
             on_lost=self.alarming.media_worker_lost,
         )
+        self.media.on_recording = self.recordings.receive
         self.context = self._build_context()
         self.peers = PeerLimiter()
         self.overload_control = OverloadControl(is_exempt=lambda request: exempt_reason(request) is not None)
@@ -313,6 +318,7 @@ class Application:
                     self.alarming.watch_hss, self.node, self.sh, diameter.destination_realm, diameter.alarm_after_s
                 )
             parts.start_soon(self.alarming.watch_quality, self.context.quality)
+            parts.start_soon(self.recordings.run)
             await parts.start(keep_probing, self.context.engines, self._engine_urls)
             token = self.config.api.token
             api = build_api(self, self.log, token=token.value if token is not None else None)

@@ -25,6 +25,7 @@ from ims_as.errors import ImsAsError
 from ims_as.ifc_tool.commands import ifc_group
 from ims_as.oss.trace import TraceEvent, render_ladder
 from ims_as.policy_commands import policy_group
+from ims_as.recording_commands import recordings_group
 from ims_as.sh_commands import sh_group
 
 __all__ = ["COMMAND_GROUP", "PluginGroup", "fetch_call", "main", "render_call"]
@@ -269,4 +270,5 @@ main.add_command(alarms_command)
 main.add_command(dial_command)
 main.add_command(ifc_group)
 main.add_command(policy_group)
+main.add_command(recordings_group)
 main.add_command(sh_group)

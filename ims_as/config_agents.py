@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 
 import attrs
 
@@ -13,6 +14,10 @@ __all__ = [
     "AnswerMode",
     "BargeIn",
     "DigitsConfig",
+    "RecordingConfig",
+    "RecordingFormat",
+    "RecordingMode",
+    "RecordingPauses",
     "TransferConfig",
     "TransferEarlyMedia",
     "TransferMedia",
@@ -105,3 +110,53 @@ class TransferConfig:
     early_media: TransferEarlyMedia = TransferEarlyMedia.IGNORE
     """Ringback and announcements of the target before it answers: ``ignore`` (the caller stays with the agent) or
     ``relay`` (the caller hears them)."""
+
+
+class RecordingMode(Enum):
+    """When an agent's calls are recorded."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    CONSENT = "consent"
+    ENGINE = "engine"
+
+
+class RecordingFormat(Enum):
+    """Of the audio files."""
+
+    WAV = "wav"
+    OGG = "ogg"
+
+
+class RecordingPauses(Enum):
+    """What a pause leaves in the file."""
+
+    SILENCE = "silence"
+    CUT = "cut"
+
+
+@attrs.frozen
+class RecordingConfig:
+    """Whether an agent's calls are recorded, and how long that is kept (docs/recording.md)."""
+
+    mode: RecordingMode = RecordingMode.NEVER
+    """``never``; ``always``: from the answer on, after ``prompt``; ``consent``: when the caller has pressed
+    ``consent_digit`` after ``prompt``; ``engine``: when the engine says ``record_start``.  In all of them the engine
+    may pause, resume and stop."""
+    needs_profile: bool = True
+    """Only where the served user's profile says ``Consent/Recording`` true; false: also where it says nothing.  A
+    profile that says false always forbids it."""
+    directory: Path = Path("/var/lib/ims-as/recordings")
+    """Folder on the media worker's machine; below it one for each subscriber."""
+    format: RecordingFormat = RecordingFormat.WAV
+    """``wav``: 16-bit PCM; ``ogg``: Opus.  Both stereo at the line's rate: left the caller, right what it hears."""
+    pauses: RecordingPauses = RecordingPauses.SILENCE
+    """``silence``: a pause lasts as long in the file; ``cut``: it is left out."""
+    retention_days: int = bounded(30, 0, 36500)
+    """Deleted after so many days; 0: kept until somebody deletes it."""
+    prompt: str | None = None
+    """WAV or Ogg/Opus file that the caller hears before anything is recorded; needed for ``consent``."""
+    consent_digit: str = "1"
+    """Key that means yes; any other means no."""
+    consent_s: int = bounded(10, 1, 120)
+    """Seconds after the prompt within which the key must come; then it means no."""

@@ -22,6 +22,7 @@ from ims_as.config_model import (
     LimitsConfig,
     MediaConfig,
     MediaMode,
+    RecordingMode,
 )
 from ims_as.defence.policy_build import policy_problems, policy_warnings
 from ims_as.errors import Problem
@@ -89,6 +90,21 @@ def _check_agents(config: Config) -> Iterator[tuple[str, str]]:
         clip = agent.filler.clip
         if clip is not None and not clip.startswith("builtin:") and not Path(clip).is_file():
             yield f"agents.{name}.filler.clip", f"no such file: {clip}"
+
+
+def _check_recording(config: Config) -> Iterator[tuple[str, str]]:
+    for name, agent in config.agents.items():
+        recording, place = agent.recording, f"agents.{name}.recording"
+        if recording.mode is RecordingMode.NEVER:
+            continue
+        if not recording.directory.is_absolute():
+            yield f"{place}.directory", f"expected an absolute path, not {str(recording.directory)!r}"
+        if recording.mode is RecordingMode.CONSENT and recording.prompt is None:
+            yield f"{place}.prompt", "is missing: mode consent asks the caller by it"
+        if recording.prompt is not None and not Path(recording.prompt).is_file():
+            yield f"{place}.prompt", f"no such file: {recording.prompt}"
+        if recording.consent_digit not in tuple("0123456789*#ABCD"):
+            yield f"{place}.consent_digit", f"expected a key, not {recording.consent_digit!r}"
 
 
 def _check_routing(config: Config) -> Iterator[tuple[str, str]]:
@@ -188,7 +204,7 @@ def check_config(config: Config) -> tuple[list[Problem], list[Problem]]:
         for check in (_check_uris, _check_agents, _check_routing, _check_peers, _check_transports, _check_tls)
         for path, text in check(config)
     ]
-    problems += [Problem(path, text) for path, text in _check_media(config.media)]
+    problems += [Problem(path, text) for path, text in (*_check_recording(config), *_check_media(config.media))]
     in_policy = policy_problems(config.policy, set(config.agents), _pattern_problem)
     problems += [Problem(path, text) for path, text in in_policy]
     if not config.sip.listen:

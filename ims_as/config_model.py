@@ -19,6 +19,10 @@ from ims_as.config_agents import (
     AnswerMode,
     BargeIn,
     DigitsConfig,
+    RecordingConfig,
+    RecordingFormat,
+    RecordingMode,
+    RecordingPauses,
     TransferConfig,
     TransferEarlyMedia,
     TransferMedia,
@@ -78,6 +82,10 @@ __all__ = [
     "PeerConfig",
     "PeerRule",
     "PortRange",
+    "RecordingConfig",
+    "RecordingFormat",
+    "RecordingMode",
+    "RecordingPauses",
     "Role",
     "RoutingRule",
     "Secret",
@@ -317,6 +325,7 @@ class AgentConfig:
     answer: AnswerConfig = attrs.field(default=AnswerConfig())
     transfer: TransferConfig = attrs.field(default=TransferConfig())
     outbound: OutboundConfig = OutboundConfig()
+    recording: RecordingConfig = attrs.field(default=RecordingConfig())
 
 
 class Role(Enum):

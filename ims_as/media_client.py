@@ -74,6 +74,7 @@ class WorkerLink:
         """It was our own end."""
         self.ports: dict[str, int] = {}
         """Local ports, by leg."""
+        self.on_recording: Callable[[Event], None] = lambda _: None
 
     @property
     def legs(self) -> int:
@@ -201,7 +202,11 @@ class WorkerLink:
             load, latest, waited, late_ms = (float(message.get(name, 0.0)) for name in names)
             self.load.report(load, latest - waited, late_ms)
             return
+        if message.get("ev") in ("recorded", "record_failed"):  # maybe of a leg that is gone
+            self.on_recording(message)
         listener = self._listeners.get(str(message.get("leg")))
+        if listener is None and message.get("ev") in ("recorded", "record_failed"):
+            return  # of a leg that is gone
         if listener is None:
             self.unknown_messages += 1
         else:
@@ -298,6 +303,18 @@ class MediaLeg:
 
     def play(self, clip: str, *, loop: bool) -> None:
         self.link.post("play", self.name, clip=clip, loop=loop)
+
+    async def play_whole(self, clip: str) -> None:
+        """The party hears it to its end (event ``played``) before anything of the engine.  Raises MediaError."""
+        await self.link.command("play", self.name, clip=clip, loop=False, whole=True)
+
+    async def start_recording(self, fields: Mapping[str, Any]) -> None:
+        """``record`` of `media.control`; what comes of it is told by events.  Raises MediaError."""
+        await self.link.command("record", self.name, **fields)
+
+    def record(self, cmd: str) -> None:
+        """``record_pause``, ``record_resume`` or ``record_stop``."""
+        self.link.post(cmd, self.name)
 
     def stop_play(self) -> None:
         self.link.post("stop_play", self.name)

@@ -59,6 +59,8 @@ class MediaPool:
         self.links: dict[str, WorkerLink] = {}
         self.keeps_ports = isinstance(source, LocalWorkers)
         """A lost leg's port can be had again, by another worker."""
+        self.on_recording: Callable[[Event], None] = lambda _: None
+        """Told of ``recorded`` and ``record_failed`` of every worker."""
         self.restarts = 0
         self.refused = 0
 
@@ -123,6 +125,7 @@ class MediaPool:
     def put(self, slot: str, link: WorkerLink) -> None:
         """A worker has come."""
         link.name = slot
+        link.on_recording = self.on_recording
         link.load = WorkerLoad(self.costs)
         self.links[slot] = link
         self._changed.set()

@@ -23,8 +23,8 @@ class ClipPlayer:
         self._clips.get(FILLER)
         self._watched: set[Leg] = set()
 
-    def play(self, leg: Leg, clip: str, loop: bool) -> None:
-        """Raises CommandError: the clip cannot be read."""
+    def play(self, leg: Leg, clip: str, loop: bool, *, whole: bool = False) -> None:
+        """``whole``: what the engine says meanwhile is heard after it.  Raises CommandError: it cannot be read."""
         try:
             samples = self._clips.get(clip, leg.line_rate_hz)
         except ClipError as error:
@@ -32,11 +32,18 @@ class ClipPlayer:
         self.switch(leg, leg.filler.play_started())
         leg.clip, leg.clip_name, leg.clip_position, leg.clip_loop = samples, clip, 0, loop
         self._table.clip[leg.row] = True
+        self._hold(leg, whole and not loop)
+
+    def _hold(self, leg: Leg, is_held: bool) -> None:
+        if bool(self._table.held[leg.row]) != is_held:
+            self._table.held[leg.row] = is_held
+            self._table.n_held += 1 if is_held else -1
 
     def stop(self, leg: Leg) -> None:
         self.switch(leg, leg.filler.stopped())
         leg.clip = None
         self._table.clip[leg.row] = False
+        self._hold(leg, False)
 
     def ended(self, leg: Leg) -> None:
         """The last frame of a clip that does not loop has been taken."""
@@ -83,6 +90,7 @@ class ClipPlayer:
 
     def forget(self, leg: Leg) -> None:
         self._watched.discard(leg)
+        self._hold(leg, False)
 
     def handle_timers(self, tick: int) -> None:
         for leg in [leg for leg in self._watched if _is_due(leg, tick)]:

@@ -24,7 +24,8 @@ talking    The call is answered and acknowledged: from now on audio is expected 
 engine     ``event``: object.  Hands one text event to the leg's engine (``transfer``, ``tool_result``, ``hold`` …).
 detach     ``reason``.  Sends ``stop`` to the engine and closes its connection.
 play       ``clip``: path of a WAV file, or ``builtin:ringback``, ``:filler``, ``:congestion``; ``loop``: bool.  Plays
-           to the party until ``stop_play``, until its end (event ``played``), or until engine audio comes.
+           to the party until ``stop_play``, until its end (event ``played``), or until engine audio comes; with
+           ``whole``: true engine audio waits for its end instead.
 stop_play  Ends it.
 dtmf       ``digits``.  Sends RFC 4733 events to the party, or tones where telephone-event is not negotiated.
 release    ``reason``.  Engine gets ``stop``; socket, port and row are gone when the reply comes: ``stats``.

@@ -134,8 +134,8 @@ class Director:
     def detach(self, name: str, reason: str) -> None:
         self._engines.drop(self._call(name), reason)
 
-    def play(self, name: str, clip: str, loop: bool) -> None:
-        self._clips.play(self._call(name).leg, clip, loop)
+    def play(self, name: str, clip: str, loop: bool, whole: bool = False) -> None:
+        self._clips.play(self._call(name).leg, clip, loop, whole=whole)
 
     def stop_play(self, name: str) -> None:
         self._clips.stop(self._call(name).leg)

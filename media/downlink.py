@@ -168,6 +168,8 @@ class Downlink:
             self._refill(rows[table.bulk[rows] & (depth <= REFILL_FRAMES)], tick)
             depth = table.write[rows] - table.read[rows]
         has_audio = depth > 0
+        if table.n_held:
+            has_audio &= ~table.held[rows]
         if not has_audio.all():
             late = ~has_audio & (table.source[rows] == Source.ENGINE) & (table.postponed[rows] < MAX_POSTPONED)
             if late.any():

@@ -181,6 +181,8 @@ def note_arrival(
         table.clock[started] = tick - table.lost_ticks - before * TICKS_PER_S // rate_hz
     table.arrived[rows] = tick
     idle = (table.source[rows] != Source.ENGINE) & (table.due[rows] != NEVER)
+    if table.n_held:
+        idle &= ~table.held[rows]
     if idle.any():
         woken = rows[idle]
         table.due[woken] = np.minimum(table.due[woken], tick)

@@ -44,6 +44,7 @@ class RecorderUser(Protocol):
 class _Recording:
     number: int
     leg: Leg
+    path: str
     is_paused: bool = False
     is_stopped: bool = False
     lost_told: bool = False
@@ -102,7 +103,7 @@ class Recorder:
         except OSError as error:
             raise CommandError("no_writer", str(error)) from error
         self._next = self._next % 0xFFFFFFFF + 1
-        recording = _Recording(self._next, leg)
+        recording = _Recording(self._next, leg, str(path))
         self._order(
             "start",
             recording,
@@ -154,7 +155,9 @@ class Recorder:
             if not recording.lost_told and self._tap.lost[recording.leg.row]:
                 recording.lost_told = True
                 detail = "the writer is too slow"
-                self._tell("record_failed", recording.leg, cause="overrun", detail=detail, is_over=False)
+                self._tell(
+                    "record_failed", recording.leg, path=recording.path, cause="overrun", detail=detail, is_over=False
+                )
 
     def is_recording(self, leg: Leg) -> bool:
         return leg.row in self._by_row
@@ -263,7 +266,7 @@ class Recorder:
             return
         if message["is_over"]:
             self._end(recording)
-        self._tell("record_failed", recording.leg, **message)
+        self._tell("record_failed", recording.leg, path=recording.path, **message)
 
     def _end(self, recording: _Recording) -> None:
         """Nothing more comes of it."""
@@ -283,7 +286,7 @@ class Recorder:
             self._tap.ring = None
         for recording in list(self._by_number.values()):
             self._end(recording)
-            self._tell("record_failed", recording.leg, cause="writer", detail=detail, is_over=True)
+            self._tell("record_failed", recording.leg, path=recording.path, cause="writer", detail=detail, is_over=True)
 
     def _close_control(self) -> None:
         if self._control is None:

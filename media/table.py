@@ -45,12 +45,14 @@ class LegTable:
     Attributes:
         capacity: number of rows.
         high: all rows in use are below this.
+        n_held: legs whose engine waits for a clip to be heard whole (column ``held``).
         lost_ticks: sub-ticks that the worker lost in a stall which ended at most `RECENT_TICKS` ago.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.high = 0
+        self.n_held = 0
         self.lost_ticks = 0
         self._lost_until = 0
         self._free = list(range(capacity - 1, -1, -1))
@@ -115,6 +117,7 @@ class LegTable:
         self.marker = column("?")
         self.tail = column("f4", 2 * TAIL_SAMPLES)
         self.clip = column("?")  # a clip plays
+        self.held = column("?")  # the engine's audio waits until the clip has been heard
         self.event = column("?")  # a telephone event is being sent
         self.packets_out = column("i8")
         self.skipped = column("i8")  # frame periods in which a stall or drift kept us from sending

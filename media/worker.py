@@ -285,7 +285,8 @@ class Worker:
         return {}
 
     def _play(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:
-        self._director.play(_text(message, "leg"), _text(message, "clip"), bool(message.get("loop")))
+        options = bool(message.get("loop")), bool(message.get("whole"))
+        self._director.play(_text(message, "leg"), _text(message, "clip"), *options)
         return {}
 
     def _stop_play(self, _number: int, message: dict[str, Any]) -> dict[str, Any]:

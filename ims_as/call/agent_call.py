@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from ims_as.call.call_quality import note_media
+from ims_as.call.call_recording import CallRecording
 from ims_as.call.call_setup import CallSetup
 from ims_as.call.caller_offers import CallerOffers
 from ims_as.call.caller_requests import CallerDigits, CallerRequests
@@ -100,6 +101,7 @@ class AgentCall:
         )
         self.offers = CallerOffers(self)
         self.digits = CallerDigits(self)
+        self.recording = CallRecording(self)
         self.is_watched = False
         """Audio is expected both ways."""
         self.dropped_events = 0
@@ -139,7 +141,8 @@ class AgentCall:
         """Cuts the circles among the parts of the call, which is over: so it is freed now, not by the collector."""
         self._nursery = None
         self.engines = self.handover = self.join = None
-        del self.offers, self.digits, self._requests, self.media_events, self.recovery, self.describe_again
+        del self.offers, self.digits, self.recording, self._requests
+        del self.media_events, self.recovery, self.describe_again
 
     async def _set_up(self) -> bool:
         """False when the call is over already."""

@@ -180,6 +180,7 @@ class Answering:
         call.record.state = CallState.TALKING
         limit_duration(call)
         call.recovery.tell_party()
+        call.recording.answered()
         setup_ms = call.record.setup_ms
         if setup_ms is not None:
             context.metrics.setup_seconds.observe(setup_ms / 1000)

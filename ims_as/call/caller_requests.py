@@ -90,6 +90,8 @@ class CallerDigits:
         elif call.handover is not None and call.handover.is_bridged:
             if source != "inband":  # tones are in the audio that the other party hears
                 call.handover.take_digit(digit)
+        elif call.recording.takes_digit(digit):
+            call.trace("decision", "ims-as", "ims-as", f"DTMF {digit} answers for the recording")
         elif call.leg is not None and not call.engine_lost:
             call.leg.tell_engine({"event": "dtmf", "digit": digit, "duration_ms": duration_ms})
 

@@ -55,6 +55,8 @@ class MediaEvents:
                 call.digits.receive_rtp(event)
             case "one_way" if not call.is_joined:
                 note_one_way(call, event)
+            case "played" | "recorded" | "record_failed":
+                call.recording.receive_media(event)
             case "rtp_timeout" if not call.offers.on_hold and call.join is None:
                 call.context.metrics.rtp_timeouts.inc()
                 call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)
@@ -87,6 +89,8 @@ class MediaEvents:
                     call.hang_up(Termination(Result.UNANSWERED, "agent", "hangup", None))
             case "dtmf":
                 call.digits.send(str(event.get("digits", ""))[:32])
+            case "record_start" | "record_pause" | "record_resume" | "record_stop":
+                call.recording.receive_wish(name)
             case "tool_call" if call.leg is not None:
                 # tools are the operator's; with none configured the engine is told so and need not wait
                 error = {"event": "tool_result", "id": event.get("id"), "error": "no such tool"}

@@ -144,6 +144,7 @@ class MediaRecovery:
         else:
             leg.play(FILLER if agent is None else agent.filler.clip or FILLER, loop=True)
         self._attach()
+        call.recording.moved()
 
     def _attach(self) -> None:
         """The engine again: it was lost with the worker."""

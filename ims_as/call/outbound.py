@@ -239,6 +239,7 @@ class OutboundCall(AgentCall):
         start_watching(self)
         self._tell("answered")
         self.recovery.tell_party()
+        self.recording.answered()
 
     def _tell(self, state: str) -> None:
         """Each step once, however many phones ring."""

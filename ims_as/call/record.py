@@ -79,6 +79,8 @@ class CallRecord:
     legs: dict[str, str] = attrs.Factory(dict)
     """``first`` and ``second`` of a call that connects two people: how far each is."""
     media: dict[str, Any] = attrs.Factory(dict)
+    recordings: list[str] = attrs.Factory(list)
+    """Names below the agent's folder for them."""
     """The last statistics of our leg, with its quality (docs/quality-figures.md)."""
     one_way: list[dict[str, Any]] = attrs.Factory(list)
     """When audio went one way only: ``direction``, ``reason``, ``over``, ``at``."""
@@ -143,6 +145,7 @@ class CallRecord:
             "transfer": self.transfer,
             "legs": self.legs,
             "media": self.media,
+            "recordings": self.recordings,
             "one_way": self.one_way,
         }
 

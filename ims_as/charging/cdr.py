@@ -124,6 +124,7 @@ def build_as_record(call: Mapping[str, Any], *, node: str) -> dict[str, Any]:
             "oneWayAudio": sorted({str(each.get("direction")) for each in call.get("one_way") or ()}),
             "failovers": call.get("failovers"),
             "mediaMoves": call.get("media_moves") or None,
+            "recordings": call.get("recordings"),
             "transfer": call.get("transfer"),
             "termination": dict(ended) or None,
         },

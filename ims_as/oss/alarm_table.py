@@ -117,6 +117,22 @@ ALARMS: Final = _table(
         "watch` tell what is refused.",
     ),
     AlarmDefinition(
+        name="recording-lost",
+        severity=AlarmSeverity.MAJOR,
+        event_type=EventType.processingErrorAlarm,
+        probable_cause="storageCapacityProblem",
+        probable_cause_number=151,
+        problem="Calls are not recorded as they should be",
+        object="the folder of the recordings (`agents.*.recording.directory`)",
+        raised="at once when something of a recording there could not be written",
+        cleared="when a recording there was completed whole",
+        cause="The disk is full, too slow or cannot be written to, or the process that writes recordings ended.",
+        effect="Recordings have gaps or are missing; their sidecars and `ims_as_recording_lost_seconds_total` tell how "
+        "much. No call is disturbed.",
+        action="See `RECORDING_FAILED` in the log. Make room (`ims-as recordings purge --older-than DAYS`), check "
+        "permissions and speed of the disk.",
+    ),
+    AlarmDefinition(
         name="one-way-audio",
         severity=AlarmSeverity.MAJOR,
         event_type=EventType.qualityOfServiceAlarm,

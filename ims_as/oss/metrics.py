@@ -217,6 +217,8 @@ class Metrics:
         self.call_mos = self._histograms(
             "call_mos", "Conversational MOS of ended calls (E-model).", MOS_BUCKETS, "direction", "scale"
         )
+        self.recordings = self._counters("recordings", "Recordings of calls, by outcome.", "outcome")
+        self.recording_lost_seconds = self._counter("recording_lost_seconds", "Audio missing in recordings.")
         self.rtp_timeouts = self._counter("rtp_timeouts", "Calls whose RTP fell silent.")
 
         # charging and the server itself

@@ -253,6 +253,25 @@ CATALOGUE: Mapping[str, Entry] = _catalogue(
         "The call is ended.",
         "If it is frequent, check the path of RTP.",
     ),
+    Entry("RECORDING_DONE", _I, "A recording is complete", "Its end, or that of the call.", "It can be used.", _NONE),
+    Entry(
+        "RECORDING_INCOMPLETE",
+        _W,
+        "A recording is not whole",
+        "The disk was full or too slow (`lost_ms`), or a worker or the server had ended in it.",
+        "Something is missing in the file: silence in its place. The call was not disturbed.",
+        "See the file's sidecar; check the disk of `agents.*.recording.directory`.",
+    ),
+    Entry(
+        "RECORDING_FAILED",
+        _E,
+        "Something of a call is not recorded",
+        "See `cause`: `open`, `disk`, `overrun` (written too slowly), `writer` (its process ended), `prompt` (the clip "
+        "cannot be played).",
+        "With `is_over` nothing more of that call is recorded; else some of it is lost. The call goes on.",
+        "Check room, permissions and speed of `agents.*.recording.directory`, and the file of `prompt`.",
+    ),
+    Entry("RECORDING_DELETED", _I, "A recording was deleted", "Its time was over.", "It is gone.", _NONE),
     # calls
     Entry("CALL_STARTED", _I, "A call came in", "INVITE.", "It is set up.", _NONE),
     Entry("CALL_ANSWERED", _I, "A call was answered", "The agent is ready.", "Audio flows.", _NONE),

@@ -1,9 +1,10 @@
 """The engine protocol ``ims-as.v1``: JSON text frames for events, binary frames of 16-bit PCM.
 
 To the engine: ``start`` first, then ``speech``, ``dtmf``, ``mark``, ``cleared``, ``hold``, ``resume``, ``transfer``,
-``tool_result``, ``stop``.  From the engine: ``ready``, ``clear``, ``mark``, ``transfer``, ``hangup``, ``dtmf``,
-``tool_call``, ``transcript``.  An engine that sends rubbish is survived: unknown events and malformed JSON are ignored
-and counted, of PCM with an odd number of bytes the last one is dropped.
+``recording``, ``tool_result``, ``stop``.  From the engine: ``ready``, ``clear``, ``mark``, ``transfer``, ``hangup``,
+``dtmf``, ``record_start``, ``record_pause``, ``record_resume``, ``record_stop``, ``tool_call``, ``transcript``.  An
+engine that sends rubbish is survived: unknown events and malformed JSON are ignored and counted, of PCM with an odd
+number of bytes the last one is dropped.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ class ImsAsV1:
                 return Forward(message)
             case {"event": "transfer", "target": str(target)} if 0 < len(target) <= MAX_NAME_CHARS:
                 return Forward(message)
+            case {"event": "record_start" | "record_pause" | "record_resume" | "record_stop"}:
+                return Forward({"event": message["event"]})
             case {"event": "tool_call", "id": str(), "name": str()}:
                 return Forward(message)
             case {"event": "transcript", "text": str(text)}:

@@ -75,6 +75,8 @@ def complete(fd: int, path: Path, sidecar: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         os.fsync(fd)
+        if not os.path.samestat(os.fstat(fd), os.stat(f"{path}{PART}", follow_symlinks=False)):
+            raise FileNotFoundError(2, "it was deleted", str(path))
         whole = {**sidecar, "bytes": os.fstat(fd).st_size, "sha256": _digest(fd)}
         write_sidecar(path, whole, is_part=False)
         os.rename(f"{path}{PART}", path)
