@@ -427,6 +427,16 @@ class Application:
     def hang_up(self, call_id: str, /) -> bool:
         return self.placer.hang_up(call_id)
 
+    def workers(self) -> list[dict[str, Any]]:
+        return self.media.workers()
+
+    async def drain_worker(self, name: str, /) -> bool:
+        """``POST /workers/{name}/drain``."""
+        found = await self.media.drain(name)
+        if found:
+            self.log.event("MEDIA_WORKER_DRAINED", worker=name)
+        return found
+
     async def drain(self) -> None:
         """No new calls from now on, and the old ones end (``POST /drain``); returns at once."""
         if self._drain_until is None and self._parts is not None:

@@ -27,6 +27,7 @@ __all__ = ["LocalWorkers"]
 
 RESTART_FIRST_S: Final = 0.1
 RESTART_MAX_S: Final = 5.0
+IDLE_POLL_S: Final = 0.1
 STABLE_S: Final = 10.0
 """A worker that lived shorter than this is started again with a growing pause."""
 STANDBY_AFTER_S: Final = 10.0
@@ -153,6 +154,27 @@ class LocalWorkers:
                 await self._standby_gone.wait()
             await trio.sleep(STANDBY_AGAIN_S)
 
+    async def drain(self, slot: str) -> None:
+        """Another worker takes the slot, and the one that was there ends with its last call."""
+        standby = self._standby
+        if standby is not None and standby.link.alive:
+            self._standby = None
+            self._standby_gone.set()
+            new = standby
+        else:
+            new = await self._start(slot)
+        old = self._workers[slot]
+        if self._pool.links.get(slot) is old.link:
+            old.slot = None
+            self._pool.retire(slot)
+            self._nursery.start_soon(self._end_when_idle, old)
+        self._take_slot(slot, new)
+
+    async def _end_when_idle(self, worker: _Worker) -> None:
+        while worker.link.alive and worker.link.legs:  # noqa: ASYNC110
+            await trio.sleep(IDLE_POLL_S)
+        worker.link.post("shutdown")
+
     # ---- one process
 
     async def _run_worker(self, *, task_status: trio.TaskStatus[_Worker | None]) -> None:
@@ -194,12 +216,15 @@ class LocalWorkers:
             self._standby = None
             self._standby_gone.set()
         slot = worker.slot
-        if slot is None or (worker.link.was_cancelled and worker.process.poll() is None):
-            return  # nobody waits for it, or it is us who end
-        self._pool.lost(slot, worker.link)
+        if worker.link.was_cancelled and worker.process.poll() is None:
+            return  # it is us who end
+        if slot is not None:
+            self._pool.lost(slot, worker.link)
         # its ports are free when it is gone, and are kept for its calls; a link may also break alone
         with trio.move_on_after(PROCESS_END_S):
             await worker.process.wait()
+        if slot is None:
+            return  # a standby, or a drained one whose place is taken
         self._resting[slot] = list(worker.link.ports.values())[:MAX_RESTING]
         standby = self._standby
         if standby is not None and standby.link.alive:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -32,6 +32,9 @@ class WorkerSource(Protocol):
 
     async def run(self, pool: MediaPool, *, task_status: trio.TaskStatus[None]) -> None:
         """Until cancelled; started when there are workers, raises MediaError when there can be none."""
+
+    async def drain(self, slot: str) -> None:
+        """The worker of a slot gets no new legs and ends with its last one.  Raises MediaError."""
 
 
 class MediaPool:
@@ -57,6 +60,8 @@ class MediaPool:
         self.max_load = max_load
         self.costs = CostModel()
         self.links: dict[str, WorkerLink] = {}
+        self.retiring: list[WorkerLink] = []
+        """Drained, with the calls that they still have."""
         self.keeps_ports = isinstance(source, LocalWorkers)
         """A lost leg's port can be had again, by another worker."""
         self.on_recording: Callable[[Event], None] = lambda _: None
@@ -89,7 +94,33 @@ class MediaPool:
 
     @property
     def legs(self) -> int:
-        return sum(link.legs for link in self.links.values())
+        return sum(link.legs for link in (*self.links.values(), *self.retiring))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """For operators."""
+        now = trio.current_time()
+        rows = [(slot, link, False) for slot, link in self.links.items()]
+        rows += [(link.name, link, True) for link in self.retiring]
+        return [
+            {
+                "worker": slot,
+                "is_up": link.alive,
+                "is_draining": is_draining,
+                "legs": link.legs,
+                "codecs": dict(link.load.legs),
+                "load": round(link.load.reported, 3),
+                "estimate": round(link.load.estimate(now=now), 3),
+                "max_late_ms": link.load.max_late_ms,
+            }
+            for slot, link, is_draining in rows
+        ]
+
+    async def drain(self, slot: str) -> bool:
+        """No new legs for that worker, which ends with its last one; False when there is none.  Raises MediaError."""
+        if slot not in self.links:
+            return False
+        await self._source.drain(slot)
+        return True
 
     def new_leg(self, on_event: Callable[[Event], None], codec: str = "PCMU", *, is_moving: bool = False) -> MediaLeg:
         """A leg on the least loaded worker; nothing is reserved yet.
@@ -136,6 +167,13 @@ class MediaPool:
         if self.links.get(slot) is link:
             del self.links[slot]
         self.restarts += 1
+
+    def retire(self, slot: str) -> None:
+        """The worker of a slot goes on with the legs that it has, beside the next one."""
+        link = self.links.pop(slot)
+        link.post("drain")
+        self.retiring = [each for each in self.retiring if each.alive]
+        self.retiring.append(link)
 
     def tell_lost(self, slot: str, detail: str) -> None:
         """After `lost`, once it is known whether another worker takes the place at once."""

@@ -56,7 +56,8 @@ and then there is no ``engine_lost``), ``filler`` (``at``, ``on``), ``barge_in``
 (``direction``: ``receive`` or ``send``, ``reason``, ``over``: it has ended, ``at``), ``recorded`` (a file is complete,
 maybe after its leg is gone: ``path``, ``duration_ms``, ``lost_ms``, ``complete``), ``record_failed`` (``cause``:
 ``open``, ``disk``, ``overrun`` (written too slowly), ``writer``; ``detail``, ``is_over``: nothing more is recorded),
-``load`` (once a second), ``error`` (``detail``: a command without ``id``).
+``load`` (once a second), ``error`` (``detail``: a command without ``id``),
+``leg_failed`` (``detail``: an error of the worker's own in the handling of this leg; it is released, the others go on).
 
 ``played_ms`` counts what the party heard of the engine's audio since the engine was connected or last cleared.  What a
 lost engine had queued is dropped for filler.

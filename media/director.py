@@ -4,6 +4,7 @@ the signalling side and messages for the engine.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import time
@@ -191,6 +192,24 @@ class Director:
         if pending is not None:
             pending(EngineFailure("engine_refused", reason))
         return stats
+
+    def give_up(self, name: str) -> bool:
+        """Releases a leg that is not to be trusted; False when there is no such leg."""
+        call = self._calls.get(name)
+        if call is None:
+            return False
+        try:
+            self.release(name, "failed")
+        except Exception:  # its objects are in no good state: what others could stumble over goes
+            self._calls.pop(name, None)
+            with contextlib.suppress(Exception):
+                self._engines.drop(call, "failed")
+            with contextlib.suppress(Exception):
+                self._plane.remove_leg(call.leg, call.party.sock)
+            with contextlib.suppress(Exception):
+                call.party.close()
+                self._ports.release(call.party.port, time.monotonic())
+        return True
 
     def release_all(self, reason: str) -> None:
         for name in list(self._calls):

@@ -30,6 +30,7 @@ from media.director import Director
 from media.io import PORT_REST_S, PortPool, TickTimer, UrgentPoll, raise_descriptor_limit
 from media.load import LoadMeter
 from media.plane import MediaPlane
+from media.quarantine import leg_behind
 from media.table import TICK_MS
 
 __all__ = ["Worker", "WorkerConfig", "main"]
@@ -38,6 +39,8 @@ MAX_LEGS: Final = 2048
 MAX_UNSENT_BYTES: Final = 8 << 20
 """A signalling process that reads nothing for so long is dead, whatever its socket says."""
 MAX_PORT: Final = 65535
+MAX_FAULTS: Final = 50
+"""So many unfinished passes in a row, a quarter of a second, end the worker: its calls are better off elsewhere."""
 LOAD_TICKS: Final = 200
 COLLECT_TICKS: Final = 400
 FULL_COLLECT_TICKS: Final = 12_000
@@ -80,6 +83,8 @@ class Worker:
         self._epoch = time.monotonic()
         self._meter = LoadMeter(self._epoch, time.thread_time())
         self._max_late_ms = 0.0
+        self._faults = 0
+        """Passes in a row that were not finished."""
         self._commands: dict[str, Callable[[int, dict[str, Any]], dict[str, Any] | None]] = {
             "open": self._open,
             "reserve": self._reserve,
@@ -135,8 +140,13 @@ class Worker:
         due = self._epoch + (self._plane.tick + 1) * TICK_S
         self._max_late_ms = max(self._max_late_ms, (started - due) * 1000)
         self._meter.begin(started, due)
-        self._plane.run(tick, late)
-        self._director.handle_timers(tick, started)
+        try:
+            self._plane.run(tick, late)
+            self._director.handle_timers(tick, started)
+        except Exception as error:  # the guard: an error in the handling of one leg must not end the others
+            self._fault(error)
+        else:
+            self._faults = 0
         self._meter.end(time.monotonic())
         if tick % LOAD_TICKS < 1 + late:
             self._report_load()
@@ -144,6 +154,18 @@ class Worker:
             # cycles are rare, and the young generation is small
             is_full = tick % FULL_COLLECT_TICKS < 1 + late or not self._director.legs
             gc.collect(2 if is_full else 0)
+
+    def _fault(self, error: Exception) -> None:
+        """A pass was not finished: the leg that it was about is given up, or in the end the worker."""
+        self._plane.guarded += 1
+        self._faults += 1
+        leg = leg_behind(error, self._plane.leg_of)
+        if leg is not None and self._director.give_up(leg.name):
+            detail = f"{type(error).__name__}: {error}"[:200]
+            self._send({"ev": "leg_failed", "leg": leg.name, "detail": detail})
+        elif self._faults >= MAX_FAULTS:
+            self._is_running = False
+            raise error
 
     def _report_load(self) -> None:
         self._meter.close_window(time.monotonic(), time.thread_time())

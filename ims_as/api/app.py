@@ -13,6 +13,9 @@ POST /alarms/{id}/acknowledge
                         Notes that somebody looks after an alarm, ``{"by": name}``; 200 with the alarm.
 POST /calls             An agent calls somebody: 201 with the call's id and Location; ``docs/outbound.md``.
 DELETE /calls/{id}      Hangs a call up: 202; what became of it is in ``GET /calls/{id}``.
+GET /workers            The media workers: load, legs by codec, whether they are being drained; ``docs/workers.md``.
+POST /workers/{name}/drain
+                        A media worker gets no new calls and ends with its last one, another one takes its place: 202.
 POST /drain             No new calls from now on, the old ones end within ``limits.drain_s``; 202 at once.
 POST /reload            Reads the configuration again: 200 with what was applied and what waits for a restart, 422 with
                         the problems when nothing was.
@@ -98,6 +101,14 @@ class ApiState(Protocol):
 
     def hang_up(self, call_id: str, /) -> bool:
         """Ends a call; False when none of that id is up."""
+        ...
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The media workers."""
+        ...
+
+    async def drain_worker(self, name: str, /) -> bool:
+        """Another media worker takes its place; False when there is none of that name."""
         ...
 
     async def drain(self) -> None:
@@ -278,6 +289,15 @@ def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | N
             raise HTTPException(404, "no such call")
         raise HTTPException(409, "the call has ended")
 
+    async def workers(_: Request) -> Response:
+        return _json({"workers": state.workers()})
+
+    async def drain_worker(request: Request) -> Response:
+        _check_writer(request, token)
+        if not await state.drain_worker(request.path_params["name"]):
+            raise HTTPException(404, "no such worker")
+        return _json({"status": "draining"}, 202)
+
     async def drain(request: Request) -> Response:
         _check_writer(request, token)
         await state.drain()
@@ -311,6 +331,8 @@ def build_api(state: ApiState, log: OperatorLog | None = None, *, token: str | N
             route("/registrations", registrations),
             route("/registrations/{impu:path}", registration),
             route("/calls/{call_id:path}", hang_up, "DELETE"),
+            route("/workers", workers),
+            route("/workers/{name}/drain", drain_worker, "POST"),
             route("/drain", drain, "POST"),
             route("/reload", reload, "POST"),
         ],

@@ -268,6 +268,12 @@ class AnchoredHandover(TransferAttempt):
             case "rtp_timeout" if self.is_bridged and not self._on_hold:
                 call.context.metrics.rtp_timeouts.inc()
                 call.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
+            case "leg_failed":
+                self._leg = None
+                if self.is_bridged:
+                    call.hang_up(Termination(Result.FAILED, "ims-as", "internal-error", None))
+                else:
+                    self._abandon("internal-error")
             case "worker_lost" if self._leg is not None:
                 self._lost, self._leg = self._leg, None  # until the caller's leg is on another worker
 

@@ -61,6 +61,13 @@ class MediaEvents:
                 call.context.metrics.rtp_timeouts.inc()
                 call.context.log.event("RTP_TIMEOUT", call_id=call.record.id)
                 call.hang_up(Termination(Result.FAILED, "ims-as", "rtp-timeout", None))
+            case "leg_failed":
+                call.context.metrics.guard_errors.labels("media leg").inc()
+                call.context.log.event("CALL_FAILED", call_id=call.record.id, error=str(event.get("detail")))
+                if call.leg is not None and event.get("leg") == call.leg.name:
+                    call.leg.link.unlisten(call.leg.name)
+                    call.leg.released = True
+                self._receive_worker_lost(event)
             case "worker_lost":
                 self._receive_worker_lost(event)
             case "leg_moved":

@@ -230,6 +230,14 @@ CATALOGUE: Mapping[str, Entry] = _catalogue(
     Entry("ENGINE_CIRCUIT_CLOSED", _I, "An engine works again", "A trial succeeded.", "It is used.", _NONE),
     Entry("MEDIA_WORKER_STARTED", _I, "A media worker is up", "Start.", "It takes calls.", _NONE),
     Entry(
+        "MEDIA_WORKER_DRAINED",
+        _I,
+        "A media worker gets no more calls",
+        "`POST /workers/{name}/drain`.",
+        "Another one is in its place; it ends with its last call.",
+        _NONE,
+    ),
+    Entry(
         "MEDIA_WORKER_LOST",
         _E,
         "A media worker is lost",

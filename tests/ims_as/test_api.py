@@ -72,6 +72,12 @@ class FakeState:
     def hang_up(self, call_id: str, /) -> bool:
         return self.known.get(call_id, {}).get("state") == "talking"
 
+    def workers(self) -> list[dict[str, Any]]:
+        return [{"worker": "w0", "legs": 2}]
+
+    async def drain_worker(self, name: str, /) -> bool:
+        return name == "w0"
+
     async def drain(self) -> None:
         if self.blocked:
             await trio.sleep_forever()
@@ -452,3 +458,11 @@ def test_alarms_are_listed_and_acknowledged() -> None:
     assert get(state, path, "POST", content=b"by=noc").status_code == 415
     assert get(state, path, "GET").status_code == 405
     assert get(state, path, "POST", token="secret").status_code == 401
+
+
+def test_media_workers_are_listed_and_drained():
+    state = FakeState()
+    assert get(state, "/workers").json() == {"workers": [{"worker": "w0", "legs": 2}]}
+    assert get(state, "/workers/w0/drain", "POST").status_code == 202
+    assert get(state, "/workers/w9/drain", "POST").status_code == 404
+    assert get(state, "/workers/w0/drain", "POST", token="secret").status_code == 401

@@ -274,3 +274,21 @@ def test_a_worker_that_hangs_is_killed_and_replaced():
             leg.session.bye()
 
     trio.run(main)
+
+
+def test_a_leg_that_the_worker_gave_up_gets_another_one_at_the_same_port():
+    async def main() -> None:
+        async with world() as here:
+            leg = here.call()
+            answered = await leg.wait(Answered)
+            await here.engine.wait("start")
+            call = next(iter(here.app.context.calls))
+            failed = call.leg
+            await failed.link.command("release", failed.name, reason="failed")
+            call.on_media({"ev": "leg_failed", "leg": failed.name, "detail": "for this test"})
+            assert (await here.engine.wait("start"))["resume"] is True
+            await has_audio(here, port_in(answered.body))
+            assert here.app.media.restarts == 0
+            leg.session.bye()
+
+    trio.run(main)
