@@ -150,6 +150,10 @@ class Party:
             raise OSError(str(error)) from None  # counted like what the socket refuses
 
     def _receive_secure_untrusted(self, view: memoryview) -> int:
+        """Receives one datagram of the peer's key where the kernel filters; whoever sends as the party has none."""
+        return self._receive_ours_untrusted(self._receive_one_secure_untrusted, view)
+
+    def _receive_one_secure_untrusted(self, view: memoryview) -> int:
         n = self.sock.recv_into(view)
         if self._is_muxed and is_rtcp(view[:n]):
             self._take_rtcp_untrusted(view[:n])
@@ -169,10 +173,13 @@ class Party:
         Raises:
             OSError: as the socket does.
         """
-        n = self._receive_one_untrusted(view)
+        return self._receive_ours_untrusted(self._receive_one_untrusted, view)
+
+    def _receive_ours_untrusted(self, receive_one: Callable[[memoryview], int], view: memoryview) -> int:
+        n = receive_one(view)
         while not n and self._plane.strangers.take(self._plane.tick):
             try:
-                n = self._receive_one_untrusted(view)
+                n = receive_one(view)
             except BlockingIOError:
                 return 0
         return n

@@ -41,8 +41,8 @@ ReceiveSome = Callable[[memoryview, int], int]
 Send = Callable[[memoryview], int]
 
 
-STRANGERS_PER_PASS: Final = 128
-"""Datagrams of strangers that are read away for all legs in a pass besides one for each leg: 0.6 ms at most, and 25,000
+STRANGERS_PER_PASS: Final = 64
+"""Datagrams of strangers that are read away for all legs in a pass besides one for each leg: 0.6 ms at most, and 12,800
 in a second."""
 
 
