@@ -53,6 +53,8 @@ def note_media(call: AgentCall, stats: dict[str, Any]) -> None:
     if not stats:  # the worker is lost, and what it knew
         return
     call.record.media = stats
+    if text := _quality_text(stats):
+        call.trace("media", "media", "ims-as", text)
     metrics = call.context.metrics
     metrics.rtp_packets_lost.inc(_number(stats, "lost"))
     metrics.rtp_packets_late.inc(_number(stats, "late"))
@@ -60,6 +62,17 @@ def note_media(call: AgentCall, stats: dict[str, Any]) -> None:
     for direction, quality in (stats.get("quality") or {}).items():
         if quality:
             metrics.call_mos.labels(direction, quality["scale"]).observe(quality["mos_cq"])
+
+
+def _quality_text(stats: dict[str, Any]) -> str:
+    """For the trail; nothing where no audio came."""
+    parts = [
+        f"{'heard' if direction == 'receive' else 'sent'}: MOS {each['mos_cq']} ({each['scale']}),"
+        f" loss {each['loss_percent']} %"
+        for direction, each in (stats.get("quality") or {}).items()
+        if each
+    ]
+    return "; ".join(parts)
 
 
 def _number(stats: dict[str, Any], name: str) -> float:

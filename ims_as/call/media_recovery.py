@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ims_as.call.call_quality import start_watching
 from ims_as.call.target_policy import queue_of
 from ims_as.errors import Result, Termination
 from ims_as.media_client import MediaError, MediaLeg
@@ -39,6 +40,7 @@ __all__ = ["MEDIA_LOST", "MediaRecovery"]
 
 MEDIA_LOST: Final = "media-worker-lost"
 """Reason of a termination."""
+WATCH_AFTER_S: Final = 1.0
 REFUSED: Final = "media-move-refused"
 RESERVE_DEADLINE_S: Final = 5.0
 """Without any worker for so long a person is the better answer."""
@@ -143,6 +145,8 @@ class MediaRecovery:
                 leg.play(agent.answer.clip, loop=True)
         else:
             leg.play(FILLER if agent is None else agent.filler.clip or FILLER, loop=True)
+            # its packets come to the new port once it has heard of it
+            call.post_later(WATCH_AFTER_S, "retry", lambda: start_watching(call))
         self._attach()
         call.recording.moved()
 

@@ -93,6 +93,12 @@ class CallRecord:
             return None
         return round((self.answered_at - self.received_at) * 1000, 2)
 
+    @property
+    def mos(self) -> dict[str, float]:
+        """Conversational MOS by direction, as far as it is known; see docs/quality-figures.md."""
+        quality = self.media.get("quality") or {}
+        return {direction: each["mos_cq"] for direction, each in quality.items() if each}
+
     def add_transcript(self, role: str, text: str, at: float) -> None:
         if len(self.transcript) < MAX_TRANSCRIPT_LINES:
             self.transcript.append(TranscriptLine(role, text, at))
@@ -115,6 +121,7 @@ class CallRecord:
             "ended_at": self.ended_at,
             "setup_ms": self.setup_ms,
             "ttfb_ms": self.ttfb_ms[0] if self.ttfb_ms else None,
+            "mos": self.mos,
             "termination": None
             if termination is None
             else {

@@ -66,6 +66,8 @@ def test_the_record_says_how_the_call_sounded() -> None:
             assert quality["send"] is None, "no RTCP"
             assert not record.one_way
             assert sample(here, "call_mos_count", direction="receive", scale="nb") == 1
+            assert record.summary()["mos"] == {"receive": quality["receive"]["mos_cq"]}
+            assert any(each["label"].startswith("heard: MOS 4.") for each in record.trace.as_dicts())
             info = record.fields()["media"]
             assert info["levels"]["receive"]["clipped"] == 0
 
