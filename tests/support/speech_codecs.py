@@ -16,7 +16,7 @@ import soxr
 from numpy.typing import NDArray
 
 from media import g711
-from media.codecs.base import Codec, Redundancy
+from media.codecs.base import Codec, FrameDecoder, Redundancy, Unpacked
 from media.codecs.native import load_library
 from media.codecs.registry import find_codec
 from media.control import StreamConfig
@@ -121,17 +121,15 @@ def encode_all(spoken: Spoken, pcm: Pcm) -> list[Packet]:
 
 
 def decode_alone(spoken: Spoken, packets: Sequence[Packet], is_lost: IsLost) -> Pcm:
-    """What is heard when the packets whose number `is_lost` is missing; at the codec's rate."""
-    if spoken.is_g711:
-        return _decode_g711(spoken, packets, is_lost)
-    decoder = spoken.codec.new_decoder(spoken.parameters)
-    reading = spoken.codec.receive_format(spoken.parameters)
+    """What is heard when the packets whose number `is_lost` are missing; at the codec's rate, from frame 0 on."""
+    decoder: FrameDecoder = _G711(spoken) if spoken.is_g711 else spoken.codec.new_decoder(spoken.parameters)
+    reading = None if spoken.is_g711 else spoken.codec.receive_format(spoken.parameters)
     heard: list[Pcm] = []
     at = 0
     for number, packet in enumerate(packets):
         if is_lost(number):
             continue
-        unpacked = reading.unpack_untrusted(packet.payload)
+        unpacked = Unpacked((packet.payload,)) if reading is None else reading.unpack_untrusted(packet.payload)
         while at < packet.frame:
             repeats = unpacked.repeats and number and is_lost(number - 1) and at == packet.frame - 1
             heard.append(decoder.decode(Redundancy(unpacked.frames[0] or b"") if repeats else None))
@@ -142,17 +140,21 @@ def decode_alone(spoken: Spoken, packets: Sequence[Packet], is_lost: IsLost) -> 
     return np.concatenate(heard)
 
 
-def _decode_g711(spoken: Spoken, packets: Sequence[Packet], is_lost: IsLost) -> Pcm:
-    number = np.array([g711.CODECS[spoken.name]], np.uint8)
-    concealing = Spandsp(spoken.frame_samples)
-    heard = []
-    for i, packet in enumerate(packets):
-        if is_lost(i):
-            heard.append(concealing.fill())
-        else:
-            codes = np.frombuffer(packet.payload, np.uint8)[None]
-            heard.append(concealing.receive(g711.decode(codes, number)[0].astype(np.int16)))
-    return np.concatenate(heard)
+class _G711:
+    """A decoder whose lost frames libspandsp makes up."""
+
+    def __init__(self, spoken: Spoken) -> None:
+        self._number = np.array([g711.CODECS[spoken.name]], np.uint8)
+        self._concealing = Spandsp(spoken.frame_samples)
+
+    def decode(self, frame: bytes | None) -> Pcm:
+        if frame is None:
+            return self._concealing.fill()
+        codes = np.frombuffer(frame, np.uint8)[None]
+        return self._concealing.receive(g711.decode(codes, self._number)[0].astype(np.int16))
+
+    def close(self) -> None:
+        """Spandsp's state goes with the object."""
 
 
 class Spandsp:
