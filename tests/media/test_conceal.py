@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from media.conceal import FADE_MS, FRAME_MS, HISTORY_MS, conceal, continued, cross_fade, pitch_period, recover
+from media.conceal import FADE_MS, HISTORY_MS, conceal, continued, cross_fade, pitch_period, recover
 from tests.media.support import peak_hz, sine
 
 RATES = [8000, 16000]
@@ -71,4 +71,4 @@ def test_less_than_the_fade_may_come() -> None:
     good = np.full(8, 100, np.float32)
     cross_fade(good, pitch_period(history(100, 8000), 8000), 1, 8000)
     assert len(good) == 8
-    assert FRAME_MS * 8 > len(good)
+    assert (good[1:] > good[0]).any()
