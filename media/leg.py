@@ -28,6 +28,7 @@ from media.rtcp import is_rtcp
 from media.rtcp_session import RtcpSession
 from media.rtp import HeaderColumns, RtpPacket, RtpParseError, parse_rtp_untrusted
 from media.table import FRAME_SAMPLES, FRAME_TICKS, NEVER, TICK_MS, LegTable
+from media.unwrap import timestamp_distance
 
 __all__ = ["Leg", "LegCounters", "Receiver", "UplinkItem"]
 
@@ -163,7 +164,7 @@ class Receiver:
         table.packets_in[row] += 1
         table.octets_in[row] += len(packet.payload)
         if packet.ssrc != int(table.ssrc_in[row]) or table.last_rtp[row] < 0:
-            self._new_source(packet)
+            self._new_source(packet, tick)
         table.last_rtp[row] = tick
         if not is_event and not is_comfort_noise:
             self._measure(packet.timestamp, tick)
@@ -244,11 +245,12 @@ class Receiver:
         self._settle()
         return run
 
-    def _new_source(self, packet: RtpPacket) -> None:
+    def _new_source(self, packet: RtpPacket, tick: int) -> None:
         table, row = self.table, self.row
         table.ssrc_in[row] = packet.ssrc
         table.next_sequence[row] = packet.sequence
-        table.transit_base[row] = packet.timestamp
+        # so that transit begins at 0 however long the worker has run: float32 is exact to some hours of ms
+        table.transit_base[row] = (packet.timestamp - tick * TICK_MS * self.config.clock_rate // 1000) & 0xFFFFFFFF
         table.jitter[row] = 0
         table.transit[row] = np.nan
         self.reception = Reception.starting(packet.sequence, int(table.packets_in[row]))
@@ -263,10 +265,12 @@ class Receiver:
             self.coded.restart()
 
     def _measure(self, timestamp: int, tick: int) -> None:
-        """RFC 3550 A.8, as the columns do it for G.711."""
-        table, row = self.table, self.row
-        sent_ms = (timestamp - int(table.transit_base[row])) * 1000 / self.config.clock_rate
-        transit = tick * TICK_MS - sent_ms
+        """RFC 3550 A.8, as the columns do it for G.711; our own lateness is not the network's jitter."""
+        table, row, clock_rate = self.table, self.row, self.config.clock_rate
+        if table.lost_ticks:
+            return
+        now = int(table.transit_base[row]) + tick * TICK_MS * clock_rate // 1000
+        transit = -timestamp_distance(now & 0xFFFFFFFF, timestamp) * 1000 / clock_rate
         change = abs(transit - float(table.transit[row]))
         if change < MAX_JITTER_MS:
             table.jitter[row] += (change - float(table.jitter[row])) / 16

@@ -74,7 +74,7 @@ class LegTable:
         self.rtp_timeout = column("i8")  # ticks without a packet that make a timeout; NEVER
         self.fill_at = column("i8")  # tick at which a frame is made up because none came; NEVER
         self.transit = column("f4")  # RFC 3550 A.8, ms
-        self.transit_base = column("i8")  # timestamp of the first packet, so that float32 stays exact
+        self.transit_base = column("u4")  # what the first packet's timestamp would have been at tick 0
         self.jitter = column("f4")  # ms
         self.history = column("u1", 2 * FRAME_SAMPLES)  # codes of the last two frames, for concealment
         self.packets_in = column("i8")

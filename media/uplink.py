@@ -41,6 +41,8 @@ CATCH_UP_PACKETS: Final = 4096
 """So many packets are passed on late after a stall, some 15 ms of work, divided by the legs; older ones are thrown
 away.  Catching up must not be the next stall."""
 MIN_KEPT_FRAMES: Final = 2
+TICKS_OF_CLOCK: Final = TICK_MS * 8
+"""Units of G.711's clock in a sub-tick."""
 _PLAIN_BYTES: Final = HEADER_BYTES + FRAME_SAMPLES
 
 
@@ -146,8 +148,9 @@ class Uplink:
         table.octets_in[rows] += FRAME_SAMPLES
         table.last_rtp[rows] = tick
         table.fill_at[rows] = tick + FILL_AFTER_TICKS
-        # RFC 3550 A.8 in ms; the difference of timestamps is taken in 64 bits, then float32 is exact enough
-        transit = (tick * TICK_MS - (timestamp.astype(np.int64) - table.transit_base[rows]) * 0.125).astype(np.float32)
+        # RFC 3550 A.8 in ms; timestamps wrap, and so does what they should be now
+        now = table.transit_base[rows] + np.uint32(tick * TICKS_OF_CLOCK & 0xFFFFFFFF)
+        transit = ((now - timestamp.astype(np.uint32)).view(np.int32) * np.float32(0.125)).astype(np.float32)
         if self._before_stall is not None:  # our own lateness is not the network's jitter
             fresh = self._fresh(rows, transit)
             if not fresh.all():

@@ -277,3 +277,23 @@ def test_late_packets_make_the_wait_long_enough_and_duplicates_do_not() -> None:
     counters = stage.leg.counters
     assert (counters.late, counters.lost, counters.duplicate) == (1, 1, 2)
     assert len(stage.up) == 15
+
+
+@pytest.mark.parametrize("payload_type", [0, 9])
+@pytest.mark.parametrize("tick", [0, 100 * 24 * 3600 * 200])
+def test_jitter_is_exact_over_a_wrap_of_timestamps_and_in_a_worker_of_a_hundred_days(
+    tick: int, payload_type: int
+) -> None:
+    stage = Stage(codec="PCMU" if payload_type == 0 else "G722", payload_type=payload_type)
+    stage.tick = tick
+    for i in range(200):  # 32000 units before the wrap are over in the middle
+        datagram = build_rtp(
+            payload_type=payload_type,
+            marker=False,
+            sequence=i,
+            timestamp=(4294967296 - 16000 + 160 * i) & 0xFFFFFFFF,
+            ssrc=9,
+            payload=b"\xff" * 160,
+        )
+        stage.receive(datagram, tick=tick + 4 * i + i % 2)
+    assert stage.table.jitter[0] == pytest.approx(5, abs=0.1)

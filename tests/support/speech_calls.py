@@ -126,7 +126,7 @@ def make_calls(jobs: Sequence[Job], *, is_undisturbed: bool = False) -> list[Out
     """
     worker = WorkerProcess(ports="41000-41999")
     if is_undisturbed:
-        os.sched_setscheduler(worker.process.pid, os.SCHED_RR, os.sched_param(5))
+        os.sched_setscheduler(worker.process.pid, os.SCHED_RR, os.sched_param(30))
     listener = socket.create_server((ENGINE_HOST, 0), backlog=len(jobs))
     listener.settimeout(5)
     calls: list[_Call] = []
@@ -134,7 +134,7 @@ def make_calls(jobs: Sequence[Job], *, is_undisturbed: bool = False) -> list[Out
         relay = Relay(NETWORK_HOST)
         links = [relay.add_link(job.up, Impairment(_only_jitter(job.up.network), 1)) for job in jobs]
         if is_undisturbed:  # the relay's thread inherits it
-            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(4))
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(25))
         with relay:
             for number, (job, (phone_side, server_side)) in enumerate(zip(jobs, links, strict=True)):
                 calls.append(_open(worker, listener, f"call{number}", job, phone_side, server_side, relay))
