@@ -167,7 +167,7 @@ def _open(
     phone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     phone.bind((PHONE_HOST, 0))
     url = "ws://{}:{}/".format(*listener.getsockname())
-    stream = job.spoken.stream(remote_host=server_side[0], remote_port=server_side[1])
+    stream = job.spoken.stream(remote_host=server_side[0], remote_port=server_side[1], dtmf_payload_type=101)
     number = worker.post(
         "open",
         leg=name,
