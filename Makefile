@@ -5,7 +5,7 @@ VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench setup peers system clean
+.PHONY: demo test lint bench quality setup peers system clean
 
 setup: $(VENV)/.installed
 
@@ -28,7 +28,8 @@ system:
 		libopencore-amrnb0:libopencore-amrnb.so.0 libopencore-amrwb0:libopencore-amrwb.so.0 \
 		libvo-amrwbenc0:libvo-amrwbenc.so.0 libopus0:libopus.so.0 libspandsp2:libspandsp.so.2 \
 		libbcg729-0:libbcg729.so.0 \
-		freediameter:freeDiameterd freediameter-extensions:freeDiameterd
+		freediameter:freeDiameterd freediameter-extensions:freeDiameterd \
+		ffmpeg:ffmpeg rtpengine-daemon:rtpengine
 
 demo: setup
 	$(BIN)/ims-as demo --report demo-report
@@ -42,6 +43,12 @@ lint: setup
 
 bench: setup peers system
 	$(BIN)/python -m bench
+
+# speech through a worker against the codecs alone; PESQ is C, so that only this needs a compiler
+quality: setup system
+	@sh tools/system-packages gcc:cc libc6-dev:cc python3-dev:python3-config
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[quality]'
+	$(BIN)/python -m bench.speech_quality
 
 clean:
 	rm -rf $(VENV) $(PEERS) demo-report

