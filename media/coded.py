@@ -56,6 +56,8 @@ class CodedStream:
         """Raises CodecError: parameters that the codec cannot do."""
         self._unpacking = self.codec.receive_format(self.receive_parameters)
         self._packing = self.codec.send_format(self.send_parameters)
+        adaptation = self.codec.new_adaptation
+        self._adaptation = None if adaptation is None else adaptation(self.receive_parameters, self._packing)
         self._decoder = self.codec.new_decoder(self.receive_parameters)
         try:
             self._encoder = self.codec.new_encoder(self.send_parameters)
@@ -82,6 +84,8 @@ class CodedStream:
         self._owed = 0
         self._rest = self._rest[:0]
         self.is_pausing = False
+        if self._adaptation is not None:
+            self._adaptation.restart()
 
     def receive_untrusted(self, packet: RtpPacket, missing: int, filled: int) -> list[CodedItem]:
         """The frames of a packet that follows, in order, what came before.
@@ -96,6 +100,8 @@ class CodedStream:
         unpacked = self._unpacking.unpack_untrusted(packet.payload)
         if unpacked.mode_request is not None:
             self._encoder.request_mode(unpacked.mode_request)
+        if self._adaptation is not None:
+            self._adaptation.note(unpacked.frames, missing)
         line = self.codec.frame_timestamps
         step = unpacked.frame_timestamps or line
         items: list[CodedItem] = []

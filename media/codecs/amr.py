@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from media.codecs.amr_adaptation import ModeAdaptation
 from media.codecs.amr_modes import ModeControl, read_mode_set
 from media.codecs.amr_payload import AMR, AMR_WB, NO_DATA, NO_DATA_FRAME, AmrFormat, AmrKind, is_octet_aligned
-from media.codecs.base import Codec, CodecError, Parameters
+from media.codecs.base import Codec, CodecError, Parameters, PayloadFormat
 from media.codecs.native import NativeState, load_library
 
 __all__ = ["amr", "amr_wb"]
@@ -87,6 +88,14 @@ def _formats(kind: AmrKind) -> Callable[[Parameters], AmrFormat]:
     return make
 
 
+def _adaptation(kind: AmrKind) -> Callable[[Parameters, PayloadFormat], ModeAdaptation]:
+    def make(parameters: Parameters, packing: PayloadFormat) -> ModeAdaptation:
+        assert isinstance(packing, AmrFormat)
+        return ModeAdaptation(kind, parameters, packing)
+
+    return make
+
+
 def _codec(kind: AmrKind, new_decoder: Any, new_encoder: Any) -> Codec:
     return Codec(
         name=kind.name,
@@ -99,6 +108,7 @@ def _codec(kind: AmrKind, new_decoder: Any, new_encoder: Any) -> Codec:
         packets_ms=(20, 40, 60),
         unit_ms=20,
         left_out=NO_DATA_FRAME,
+        new_adaptation=_adaptation(kind),
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FRAME_MS",
     "MAX_FRAMES",
+    "Adaptation",
     "Codec",
     "CodecError",
     "FrameDecoder",
@@ -115,6 +116,18 @@ class FrameEncoder(Protocol):
     def close(self) -> None: ...
 
 
+class Adaptation(Protocol):
+    """What a receiver asks of the sender, by what it sends itself, when much is lost."""
+
+    def note(self, frames: Sequence[bytes | None], lost_packets: int) -> None:
+        """A packet came, and so many before it did not."""
+        ...
+
+    def restart(self) -> None:
+        """Another source."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class Codec:
     """One codec that this machine has.
@@ -142,6 +155,8 @@ class Codec:
     """The shortest piece that the encoder takes."""
     is_whole: bool = False
     """A packet is one frame whatever it lasts: the encoder takes all of it at once."""
+    new_adaptation: Callable[[Parameters, PayloadFormat], Adaptation] | None = None
+    """Made from the parameters of what we receive and the format of what we send."""
     left_out: bytes = b""
     """Stands in a packet for a frame that was not made (DTX)."""
 
