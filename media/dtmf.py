@@ -1,8 +1,9 @@
 """Telephone events, RFC 4733: receiver and sender of one leg's digits.
 
 All packets of one event carry the same RTP timestamp, which is what identifies it; marker, end packets and their three
-copies may be lost.  A digit is reported exactly once, when its end is known: an end packet, the first packet of another
-event, or silence for `EVENT_TIMEOUT_MS`.
+copies may be lost, and packets overtake each other.  A digit is reported exactly once, when its end is known: an end
+packet, the first packet of another event, or silence for `EVENT_TIMEOUT_MS`.  A long one goes on in segments, each with
+the timestamp that follows (§2.5.1.3); senders that let the duration begin at zero again instead are understood.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ DIGITS: Final = "0123456789*#ABCD"
 """RFC 4733 §3.2: event codes 0 to 15."""
 EVENT_TIMEOUT_MS: Final = 100
 """RFC 4733 §2.5.2.2 asks for updates every 50 ms; two lost in a row still do not end the event."""
+_SEGMENT: Final = 0xFFFF
+_WRAP: Final = 0x8000
+"""A duration that is so much smaller than the last one has wrapped; one that is so much larger is from before that."""
 _RECENT: Final = 8
 """Ended events remembered, so that their retransmitted end packets are not new digits."""
 
@@ -94,7 +98,10 @@ class DtmfReceiver:
     """Duration of the segments before this one, for events longer than 8 s (RFC 4733 §2.5.1.3)."""
     _duration: int = 0
     _seen_ms: float = 0.0
-    _ended: list[int] = attrs.Factory(list)
+    _ended: list[tuple[int, int]] = attrs.Factory(list)
+    """Timestamps and events."""
+    _is_reported: bool = False
+    """The event under way is the rest of one whose end seemed to be known."""
 
     def receive_untrusted(self, timestamp: int, payload: bytes, *, now_ms: float) -> list[Digit]:
         """Takes one event packet; returns the digits that are complete now.
@@ -104,24 +111,25 @@ class DtmfReceiver:
         """
         event = parse_event_untrusted(payload)
         digits: list[Digit] = []
-        if timestamp in self._ended:
+        if any(timestamp == ended for ended, _ in self._ended):
             return digits
         if timestamp != self._timestamp:
-            is_next_segment = (
-                self._timestamp is not None
-                and event.event == self._event
-                and self._duration == 0xFFFF
-                and timestamp == (self._timestamp + 0xFFFF) & 0xFFFFFFFF
-            )
-            if is_next_segment:
-                self._remember(self._timestamp)
-                self._base += 0xFFFF
+            former = (timestamp - _SEGMENT * self.timestamps_per_unit) & 0xFFFFFFFF
+            if former == self._timestamp and event.event == self._event:
+                self._remember(former)
+                self._base += _SEGMENT
             else:
                 digits += self._finish()
                 self._base = 0
+                # of an event that was given up while its packets were lost
+                self._is_reported = (former, event.event) in self._ended
             self._timestamp, self._event, self._duration = timestamp, event.event, 0
         self._seen_ms = now_ms
-        self._duration = max(self._duration, event.duration)
+        if event.duration < self._duration - _WRAP:
+            self._base += _SEGMENT + 1
+            self._duration = event.duration
+        elif self._base == 0 or event.duration <= self._duration + _WRAP:
+            self._duration = max(self._duration, event.duration)
         if event.end:
             digits += self._finish()
         return digits
@@ -140,12 +148,14 @@ class DtmfReceiver:
             return []
         self._remember(self._timestamp)
         self._timestamp = None
+        if self._is_reported:
+            self._is_reported = False
+            return []
         return [Digit(DIGITS[self._event], (self._base + self._duration) // self.units_per_ms)]
 
-    def _remember(self, timestamp: int | None) -> None:
-        if timestamp is not None:
-            self._ended.append(timestamp)
-            del self._ended[:-_RECENT]
+    def _remember(self, timestamp: int) -> None:
+        self._ended.append((timestamp, self._event))
+        del self._ended[:-_RECENT]
 
 
 @attrs.frozen(slots=True)

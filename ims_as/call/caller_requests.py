@@ -71,6 +71,8 @@ class CallerDigits:
         self._merger = DigitMerger()
         self._queue: deque[str] = deque()
         self._is_sending = False
+        self._sending = ""
+        self._refuses_info = False
 
     def receive_rtp(self, event: dict[str, Any]) -> None:
         """The media worker has heard a digit."""
@@ -96,13 +98,14 @@ class CallerDigits:
             call.leg.tell_engine({"event": "dtmf", "digit": digit, "duration_ms": duration_ms})
 
     def send(self, digits: str) -> None:
-        """The agent dials: in the RTP stream where telephone-event is agreed, else by INFO, one digit at a time."""
+        """The agent dials: by telephone events where they are agreed, else by INFO, one digit at a time, and by tones
+        in the audio once the caller has refused that."""
         call = self._call
         wanted = [digit for digit in digits.upper() if digit in DIGITS]
         stream = call.description.stream
         if call.leg is None or not wanted:
             return
-        if stream is not None and stream.dtmf_payload_type is not None:
+        if self._refuses_info or (stream is not None and stream.dtmf_payload_type is not None):
             call.leg.send_dtmf("".join(wanted))
             return
         self._queue.extend(wanted[: MAX_QUEUED - len(self._queue)])
@@ -114,7 +117,8 @@ class CallerDigits:
         self._is_sending = False
         if not self._queue or session is None or session.is_terminated:
             return
-        body = build_relay_body(self._queue.popleft())
+        self._sending = self._queue.popleft()
+        body = build_relay_body(self._sending)
         try:
             session.send_request("INFO", body=body, content_type=RELAY_TYPE, on_event=self._on_info)
         except LocalProtocolError:
@@ -127,7 +131,10 @@ class CallerDigits:
             return
         status = event.response.status if isinstance(event, ResponseReceived) else 408
         if status >= 300:
-            self._call.trace("decision", "ims-as", "ims-as", f"the caller takes no digits by INFO: {status}")
+            self._call.trace("decision", "ims-as", "ims-as", f"the caller takes no digits by INFO: {status}; tones")
+            self._refuses_info = True
+            if self._call.leg is not None:
+                self._call.leg.send_dtmf("".join([self._sending, *self._queue]))
             self._queue.clear()
         context = self._call.context
         if self._queue:

@@ -42,6 +42,7 @@ def stream_config(stream: AudioStream, *, send: bool | None = None) -> StreamCon
         receive=stream.direction.receives,
         ptime_ms=stream.ptime_ms or 20,
         dtmf_payload_type=stream.dtmf_payload_type,
+        dtmf_clock_rate=stream.dtmf_clock_rate,
         receive_payload_type=stream.receive_payload_type,
         receive_dtmf_payload_type=stream.receive_dtmf_payload_type,
         clock_rate=stream.clock_rate,

@@ -60,6 +60,8 @@ class AudioStream:
     """fmtp parameters that the peer gave; names in lower case."""
     receive_parameters: Mapping[str, str] = attrs.field(factory=dict, hash=False)
     """The same, as we gave them."""
+    dtmf_clock_rate: int | None = None
+    """Of durations in telephone events, where it is not the codec's, which timestamps always have."""
     crypto: StreamCrypto | None = None
     """None: plain RTP."""
     rtcp: StreamRtcp = NOTHING_SAID

@@ -34,6 +34,7 @@ MAX_PARAMETERS: Final = 32
 # RFC 4733 §3.2: digits, *, #, A to D
 _DTMF_EVENTS: Final = "0-15"
 TELEPHONE_EVENT: Final = "telephone-event"
+_NARROWBAND_HZ: Final = 8000
 _COMFORT_NOISE: Final = 13
 """Static (RFC 3551 §6); under no other number does the media plane know it."""
 _G711: Final = frozenset({"PCMA", "PCMU"})
@@ -154,10 +155,19 @@ def _answered(codec: CodecOffer, theirs: Mapping[str, str]) -> str | None:
             return codec.fmtp
 
 
-def pick_dtmf(media: MediaDescription, clock_rate: int) -> int | None:
-    """telephone-event with the codec's clock (RFC 4733 §2.1 asks for one timestamp clock per stream)."""
-    wanted = RtpMap(TELEPHONE_EVENT, clock_rate)
-    return next((number for number, meaning in media.payloads() if meaning.is_same(wanted)), None)
+def pick_dtmf(media: MediaDescription, clock_rate: int) -> tuple[int, int] | None:
+    """Number and clock of telephone-event: with the codec's clock, or else with 8000 Hz.
+
+    RFC 4733 §2.1 asks for one clock per stream, so that beside Opus or AMR-WB telephone-event/8000 alone is against it.
+    Phones offer it all the same, and all do the same then: timestamps stay the codec's, durations count in 8000 Hz.
+    """
+    payloads = list(media.payloads())
+    for clock in dict.fromkeys((clock_rate, _NARROWBAND_HZ)):
+        wanted = RtpMap(TELEPHONE_EVENT, clock)
+        for number, meaning in payloads:
+            if meaning.is_same(wanted):
+                return number, clock
+    return None
 
 
 def has_comfort_noise(media: MediaDescription, codec: CodecOffer) -> bool:

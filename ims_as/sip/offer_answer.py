@@ -150,8 +150,8 @@ def _answer_audio(
         formats.append(number)
         lines += rtpmap
     if dtmf is not None:
-        formats.append(str(dtmf))
-        lines += dtmf_lines(dtmf, codec.clock_rate)
+        formats.append(str(dtmf[0]))
+        lines += dtmf_lines(*dtmf)
     lines += rtcp_lines
     if crypto is not None:
         lines.append(crypto.our_line.to_line())
@@ -166,10 +166,11 @@ def _answer_audio(
         remote_host=host,
         remote_port=media.port,
         direction=direction,
-        dtmf_payload_type=dtmf,
+        dtmf_payload_type=dtmf[0] if dtmf is not None else None,
+        dtmf_clock_rate=dtmf[1] if dtmf is not None and dtmf[1] != codec.clock_rate else None,
         ptime_ms=_peer_ptime_ms(media, local.ptime_ms),
         receive_payload_type=payload_type,
-        receive_dtmf_payload_type=dtmf,
+        receive_dtmf_payload_type=dtmf[0] if dtmf is not None else None,
         send_parameters=choice.theirs,
         receive_parameters=choice.ours,
         crypto=crypto,
@@ -270,7 +271,9 @@ def _agreed_stream(
     choice = pick_codec(theirs, tuple(offered))
     payload_type, codec = choice.payload_type, choice.codec
     dtmf = pick_dtmf(theirs, codec.clock_rate)
-    our_dtmf = pick_dtmf(ours, codec.clock_rate)
+    our_dtmf = pick_dtmf(ours, dtmf[1]) if dtmf is not None else None
+    if dtmf is None or our_dtmf is None or dtmf[1] != our_dtmf[1]:
+        dtmf = our_dtmf = None
     direction = _peer_direction(answer, theirs, host).reversed.restricted_to(offer.direction_of(ours))
     return AudioStream(
         codec=codec.name,
@@ -279,10 +282,11 @@ def _agreed_stream(
         remote_host=host,
         remote_port=theirs.port,
         direction=direction,
-        dtmf_payload_type=dtmf if our_dtmf is not None else None,
+        dtmf_payload_type=dtmf[0] if dtmf is not None else None,
+        dtmf_clock_rate=dtmf[1] if dtmf is not None and dtmf[1] != codec.clock_rate else None,
         ptime_ms=_peer_ptime_ms(theirs, ours.milliseconds("ptime") or _PTIMES_MS.start * 2),
         receive_payload_type=codec.payload_type,
-        receive_dtmf_payload_type=our_dtmf if dtmf is not None else None,
+        receive_dtmf_payload_type=our_dtmf[0] if our_dtmf is not None else None,
         send_parameters=choice.theirs,
         receive_parameters=read_parameters_untrusted(codec.fmtp),
         crypto=answered_crypto(read_crypto_untrusted(ours), theirs),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ims_as.call.codecs import CODEC_NAMES, missing_codecs, own_codecs
-from ims_as.sip.codec_choice import G711_CODECS, CodecOffer, pick_codec, read_parameters_untrusted
+from ims_as.sip.codec_choice import G711_CODECS, CodecOffer, pick_codec, pick_dtmf, read_parameters_untrusted
 from ims_as.sip.errors import NoCommonCodecError
 from ims_as.sip.offer_answer import LocalMedia, OfferAnswer, SdpSession, apply_answer, build_offer
 from ims_as.sip.sdp import MediaDescription, SessionDescription, parse_sdp_untrusted
@@ -86,6 +86,17 @@ def test_answers_keep_what_must_be_equal() -> None:
     g729 = (CodecOffer("G729", 8000, 18),)
     assert pick_codec(line_of(("G729/8000", "annexb=no")), g729).fmtp == "annexb=no"
     assert pick_codec(line_of(("G729/8000", "")), g729).fmtp is None
+
+
+@pytest.mark.parametrize(
+    ("clocks", "chosen"),
+    [((8000,), (96, 8000)), ((8000, 48000), (97, 48000)), ((48000, 8000), (96, 48000)), ((16000,), None), ((), None)],
+)
+def test_telephone_event_of_the_codecs_clock_or_else_of_8000_hz(
+    clocks: tuple[int, ...], chosen: tuple[int, int] | None
+) -> None:
+    line = line_of(*((f"telephone-event/{clock}", "0-15") for clock in clocks), ("opus/48000/2", ""))
+    assert pick_dtmf(line, 48000) == chosen
 
 
 FORMATS = st.sampled_from(

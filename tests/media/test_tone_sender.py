@@ -112,3 +112,25 @@ def test_events_are_preferred() -> None:
     stage.advance(60)
     assert sum(packet.payload_type == 101 for _, _, packet in stage.sent) == 7
     assert all(packet.payload == b"\xff" * 160 for _, _, packet in stage.sent if packet.payload_type == 0)
+
+
+@pytest.mark.parametrize("name", ["opus", "AMR-WB"])
+def test_events_of_8000_hz_beside_a_wideband_codec(name: str) -> None:
+    """Timestamps of the codec's clock, durations of 8000 Hz; both ends understand each other."""
+    config = {**CODECS[name][0], "dtmf_payload_type": 101, "dtmf_clock_rate": 8000}
+    stage, hearer = Stage(**config), Stage(**config)
+    stage.downlink.start(0, 0)
+    stage.advance(40)
+    stage.leg.dtmf.send("5#")
+    stage.table.event[0] = True
+    stage.advance(40 * FRAME_TICKS)
+    events = [packet for _, _, packet in stage.sent if packet.payload_type == 101]
+    assert [int.from_bytes(packet.payload[2:], "big") for packet in events[:7]] == [160, 320, 480, 640, 800, 800, 800]
+    step = (events[7].timestamp - events[0].timestamp) & 0xFFFFFFFF
+    assert step == 10 * config["clock_rate"] // 50
+    for tick, _, packet in stage.sent:
+        hearer.advance(tick - hearer.tick)
+        fields = {name: getattr(packet, name) for name in ("payload_type", "marker", "sequence", "timestamp", "ssrc")}
+        hearer.receive(build_rtp(**fields, payload=packet.payload))
+    assert [note[2] for note in hearer.notes if note[0] == "digit"] == ["5", "#"]
+    assert hearer.leg.receiver.dtmf.units_per_ms == 8
