@@ -41,7 +41,7 @@ from diameter.sh.profiles import PUSHED, ShProfiles, Target
 from diameter.sh.puller import ShPuller
 from diameter.sh.repository import Change, RepositoryWrite, Step, lacks_of, replace_by
 from diameter.sh.subscriptions import ShSubscription
-from diameter.sh.userdata import RepositoryData, ShData, write_repository_data, write_sh_data
+from diameter.sh.userdata import NO_DATA, RepositoryData, ShData, write_repository_data, write_sh_data
 
 __all__ = ["ShClient", "ShConfig", "ShKeys", "ShProfile", "ShStats", "ShSubscription"]
 
@@ -329,20 +329,20 @@ class ShClient:
         subscriptions = self._background.table.find(push.identity)
         if not keys and not subscriptions:
             return USER_UNKNOWN
-        is_ours = data == ShData()
+        is_ours = data == NO_DATA
         for subscription in subscriptions:
             told = subscription.select(data)
-            if told != ShData():
+            if told != NO_DATA:
                 is_ours = True
                 subscription.data = told
                 if subscription.is_one_time:
                     self._background.forget(subscription)
         mine = data.select(PUSHED, service_indications=[self._config.service_indication])
         for key in keys:
-            if mine != ShData():
+            if mine != NO_DATA:
                 is_ours = True
                 self._profiles.hear(key, mine, is_push=True)
-            elif data == ShData():
+            elif data == NO_DATA:
                 self._profiles.doubt(key)  # something has changed, and the HSS does not say what
         if not is_ours:
             return NO_SUBSCRIPTION

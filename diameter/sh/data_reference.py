@@ -46,7 +46,7 @@ def _numbers(values: Iterable[int]) -> tuple[int, ...]:
     return tuple(values)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class ShKeys:
     """What belongs to a request besides the identity and the Data-References.
 
@@ -276,12 +276,14 @@ _DEFAULTS = {attribute.name: getattr(NO_KEYS, attribute.name) for attribute in f
 
 
 def _kind_of(identity: UserIdentity) -> Identity:
-    given = {
-        Identity.PUBLIC: identity.public_identity,
-        Identity.MSISDN: identity.msisdn,
-        Identity.EXTERNAL: identity.external_identifier,
-    }
-    kinds = [kind for kind, value in given.items() if value]
+    if identity.public_identity and not identity.msisdn and not identity.external_identifier:
+        return Identity.PUBLIC
+    given = (
+        (Identity.PUBLIC, identity.public_identity),
+        (Identity.MSISDN, identity.msisdn),
+        (Identity.EXTERNAL, identity.external_identifier),
+    )
+    kinds = [kind for kind, value in given if value]
     if len(kinds) != 1:
         raise LocalDiameterError("User-Identity wants exactly one identity")
     return kinds[0]

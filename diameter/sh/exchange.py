@@ -34,7 +34,7 @@ from diameter.sh.messages import (
 )
 from diameter.sh.ownership import tells_of_another
 from diameter.sh.results import error_of
-from diameter.sh.userdata import ShData, find_deviations_untrusted, parse_sh_data_untrusted
+from diameter.sh.userdata import NO_DATA, ShData, find_deviations_untrusted, parse_sh_data_untrusted
 
 __all__ = ["PullAnswer", "ShExchange", "ShKeys", "SubscriptionAnswer"]
 
@@ -106,7 +106,7 @@ class ShExchange:
         message = await self._ask(request.to_message(), identity, deadline)
         answer = self._read(UserDataAnswer, message, Operation.PULL, references)
         wildcard = answer.wildcarded_public_identity or answer.wildcarded_impu
-        data = ShData()
+        data = NO_DATA
         if answer.user_data:
             data = self._read_own(answer.user_data, identity, keys, wildcard).select(
                 references, service_indications=keys.service_indications, dsai_tags=keys.dsai_tags
@@ -250,7 +250,7 @@ class ShExchange:
     def _note_state_id(self, message: Message) -> None:
         """The peer's own is watched by the node; this is for an HSS behind an agent."""
         state_id = message.number(base.ORIGIN_STATE_ID)
-        host = message.text(base.ORIGIN_HOST)
+        host = None if state_id is None else message.text(base.ORIGIN_HOST)
         if state_id is None or host is None:
             return
         before = self._state_ids.get(host)

@@ -22,7 +22,13 @@ _MIN_NUMBER_DIGITS = 5
 def tells_of_another(identity: UserIdentity, data: ShData) -> bool:
     """True when the document names users, and none of them is the one asked for."""
     named = (*data.public_identities, *data.implicit_identities, *data.all_identities)
-    if not named or data.wildcarded_psi or data.wildcarded_impu or any("!" in each for each in named):
+    if (
+        not named
+        or identity.public_identity in named
+        or data.wildcarded_psi
+        or data.wildcarded_impu
+        or any("!" in each for each in named)
+    ):
         return False
     if identity.public_identity is not None:
         asked = _names(identity.public_identity)

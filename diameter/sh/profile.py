@@ -70,15 +70,17 @@ def merge_profile(profile: ShProfile, data: ShData, *, service_indication: bytes
     if data.deleted_identities:
         aliases = tuple(each for each in aliases if each not in data.deleted_identities)
         alias_group = tuple(each for each in alias_group if each not in data.deleted_identities)
-    return evolve(
-        profile,
+    return ShProfile(
+        profile.impu,
         service_data=service_data,
         sequence=sequence,
         ifcs=data.ifcs if data.ifcs is not None else profile.ifcs,
         scscf_name=data.scscf_name if data.scscf_name is not None else profile.scscf_name,
         user_state=data.user_state if data.user_state is not None else profile.user_state,
         aliases=aliases,
+        fetched_at=profile.fetched_at,
         alias_group=alias_group,
+        wildcard=profile.wildcard,
     )
 
 

@@ -19,7 +19,7 @@ from diameter.sh.data_reference import ShKeys, rule_of
 from diameter.sh.errors import ShError, ShPermissionError, ShRefusedError
 from diameter.sh.exchange import NO_KEYS, PullAnswer, ShExchange
 from diameter.sh.messages import UserIdentity
-from diameter.sh.userdata import ShData, join_sh_data
+from diameter.sh.userdata import NO_DATA, join_sh_data
 
 __all__ = ["HSS_MEMORY_S", "ShPuller", "keys_for"]
 
@@ -76,15 +76,17 @@ class ShPuller:
         deadline: float,
     ) -> PullAnswer:
         """An HSS that does not know Notif-Eff may have looked at the first reference only: once, the rest is asked."""
+        if answer.has_notif_eff:
+            return answer
         missing = [each for each in references if not answer.data.has(each)]
         now = trio.current_time()
-        if answer.has_notif_eff or len(missing) < len(references) - 1 or now < self._answers_all_until:
+        if len(missing) < len(references) - 1 or now < self._answers_all_until:
             return answer
         try:
             rest, _ = await self._pull_one_by_one(identity, missing, keys, deadline)
         except ShError:
             return answer
-        if rest.data == ShData():
+        if rest.data == NO_DATA:
             self._answers_all_until = now + HSS_MEMORY_S
         else:
             self._one_by_one_until = now + HSS_MEMORY_S
@@ -114,7 +116,7 @@ class ShPuller:
         lasting = [error for error in errors if not isinstance(error, ShRefusedError)]
         if lasting or len(errors) == len(references):
             raise (lasting or errors)[0]
-        merged, wildcard = ShData(), None
+        merged, wildcard = NO_DATA, None
         for reference in references:
             outcome = found[reference]
             if isinstance(outcome, PullAnswer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +13,7 @@ from diameter.dictionary.sh import DataReference
 
 __all__ = [
     "FIELDS_OF",
+    "NO_DATA",
     "Location",
     "ReferenceLocation",
     "RepositoryData",
@@ -205,8 +207,7 @@ class ShData:
             service_indications: of the items to keep; none: all.
             dsai_tags: of the DSAI to keep; none: all.
         """
-        names = {name for reference in references for name in FIELDS_OF[reference]}
-        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        kept: dict[str, Any] = {name: getattr(self, name) for name in _fields_of(tuple(references))}
         wanted_items = frozenset(service_indications)
         if wanted_items and len(self.repository) > 0 and "repository" in kept:
             kept["repository"] = tuple(item for item in self.repository if item.service_indication in wanted_items)
@@ -215,6 +216,9 @@ class ShData:
             kept["dsai"] = tuple(pair for pair in self.dsai if pair[0].encode() in wanted_tags)
         return ShData(**kept)
 
+
+NO_DATA = ShData()
+"""A document that says nothing."""
 
 _IDENTITY_FIELDS = (
     "public_identities",
@@ -261,6 +265,12 @@ FIELDS_OF: Mapping[DataReference, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Where the data of each reference is."""
+
+
+@lru_cache(256)
+def _fields_of(references: tuple[DataReference, ...]) -> tuple[str, ...]:
+    return tuple({name: None for reference in references for name in FIELDS_OF[reference]})
+
 
 _DEFAULTS: dict[str, Any] = {attribute.name: attribute.default for attribute in fields(ShData)}
 

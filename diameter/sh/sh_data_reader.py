@@ -8,7 +8,7 @@ depth. How far a document deviates from the schema, `find_deviations_untrusted` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
@@ -148,8 +148,8 @@ def _not_recognized(reason: str) -> RemoteDiameterError:
 
 
 def _read_parts(found: _Found, parent: etree._Element) -> None:
-    for element in _flat(parent):
-        reader = _READERS.get(element_name(element))
+    for name, element in _flat(parent):
+        reader = _READERS.get(name)
         if reader is not None:
             reader(found, element)
 
@@ -178,9 +178,9 @@ def _as_number(field: str, highest: int) -> Callable[[_Found, etree._Element], N
 
 def _as_identities(field: str) -> Callable[[_Found, etree._Element], None]:
     def read(found: _Found, element: etree._Element) -> None:
-        for child in _flat(element):
+        for name, child in _flat(element):
             text = _text(child)
-            match element_name(child):
+            match name:
                 case "IMSPublicIdentity" if text:
                     _add(found, field, text)
                 case "MSISDN" if text:
@@ -209,15 +209,17 @@ def _add_typed(found: _Found, field: str, element: etree._Element, name: str, nu
 
 
 def _read_repository(found: _Found, element: etree._Element) -> None:
-    service_indication = _child_text(element, "ServiceIndication")
+    service_indication: str | None = None
     number: int | None = 0
     service_data: bytes | None = None
-    for child in _children(element):
-        match element_name(child):
+    for name, child in _children(element):
+        match name:
+            case "ServiceIndication":
+                service_indication = _text(child) if service_indication is None else service_indication
             case "SequenceNumber":
                 number = _number(child)
             case "ServiceData":
-                inner = next(_children(child), None)
+                inner = next((inner for _, inner in _children(child)), None)
                 # some HSSes keep plain text: it is given as it stands
                 service_data = _serialise(inner) if inner is not None else _text(child).encode()
     if service_indication and number is not None and number <= MAX_SEQUENCE_NUMBER:
@@ -230,9 +232,9 @@ def _read_ifcs(found: _Found, element: etree._Element) -> None:
 
 
 def _read_charging(found: _Found, element: etree._Element) -> None:
-    for child in _children(element):
-        if element_name(child).endswith("FunctionName"):
-            _add(found, "charging", (element_name(child), _text(child)))
+    for name, child in _children(element):
+        if name.endswith("FunctionName"):
+            _add(found, "charging", (name, _text(child)))
 
 
 def _read_dsai(found: _Found, element: etree._Element) -> None:
@@ -252,7 +254,7 @@ def _read_location(found: _Found, element: etree._Element) -> None:
 
 
 def _read_reachability(found: _Found, element: etree._Element) -> None:
-    _add(found, "ue_reachability", *(n for each in _flat(element) if (n := element_name(each)).startswith("UEIP")))
+    _add(found, "ue_reachability", *(name for name, _ in _flat(element) if name.startswith("UEIP")))
 
 
 def _read_sms_registration(found: _Found, element: etree._Element) -> None:
@@ -342,17 +344,20 @@ _READERS: dict[str, Callable[[_Found, etree._Element], None]] = {
 # ---------------------------------------------------------------- XML
 
 
-def _children(element: etree._Element) -> Iterator[etree._Element]:
-    return (child for child in element if isinstance(child.tag, str))
+def _children(element: etree._Element) -> list[tuple[str, etree._Element]]:
+    """(name, child) of each."""
+    return [(_specified_name(tag), child) for child in element if isinstance(tag := child.tag, str)]
 
 
-def _flat(element: etree._Element) -> Iterator[etree._Element]:
-    """Children, with those of nested Extension elements in their place. Depth is bounded by the parser."""
-    for child in _children(element):
-        if element_name(child) == "Extension":
-            yield from _flat(child)
+def _flat(element: etree._Element) -> list[tuple[str, etree._Element]]:
+    """(name, child) of each, with those of nested Extension elements in their place. The parser bounds depth."""
+    found: list[tuple[str, etree._Element]] = []
+    for name, child in _children(element):
+        if name == "Extension":
+            found += _flat(child)
         else:
-            yield child
+            found.append((name, child))
+    return found
 
 
 def _text(element: etree._Element) -> str:
@@ -361,12 +366,12 @@ def _text(element: etree._Element) -> str:
 
 
 def _child_text(element: etree._Element, name: str) -> str:
-    return next((_text(child) for child in _children(element) if element_name(child) == name), "")
+    return next((_text(child) for each, child in _children(element) if each == name), "")
 
 
 def _flat_text(element: etree._Element, name: str) -> str | None:
     """Text of a child at any depth of Extension, None when absent or empty."""
-    return next((_text(child) for child in _flat(element) if element_name(child) == name), "") or None
+    return next((_text(child) for each, child in _flat(element) if each == name), "") or None
 
 
 def _number(element: etree._Element) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diameter.sh.sh_data import (
+    NO_DATA,
     Location,
     ReferenceLocation,
     RepositoryData,
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_ELEMENTS",
     "MAX_USER_DATA_BYTES",
+    "NO_DATA",
     "Location",
     "ReferenceLocation",
     "RepositoryData",
