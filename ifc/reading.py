@@ -213,8 +213,7 @@ def _holder(pattern: Ere | None) -> Callable[[Reading, Texts], bool]:
     """Whether one of some values, of which there is at least one, matches."""
     if pattern is None or pattern.is_any:
         return lambda reading, texts: True
-    one = None if pattern.regex is None else pattern.regex.search
-    several: Any = None
+    one, several = pattern.search, None
     chars, steps = pattern.regex_chars, pattern.regex_steps
 
     def holds(reading: Reading, texts: Texts) -> bool:
@@ -223,10 +222,10 @@ def _holder(pattern: Ere | None) -> Callable[[Reading, Texts], bool]:
         if longest <= chars:
             reading.left -= len(text) * steps
             if len(values) == 1:
-                return one(text) is not None  # type: ignore[misc]  # there is one where any text may be searched
+                return bool(one(text))  # type: ignore[misc]  # there is one where any text may be searched
             if several is None:
-                several = pattern.lines().search
-            return several(text) is not None
+                several = pattern.lines_search()
+            return bool(several(text))
         return _search_slowly(reading, pattern, texts)
 
     return holds
@@ -236,7 +235,7 @@ def _search_slowly(reading: Reading, pattern: Ere, texts: Texts) -> bool:
     values, text, _ = texts
     if pattern.literal is not None:
         reading.charge(len(text))
-        return any(map(pattern.matches, values))
+        return pattern.literal in values if not pattern.ignore_case else any(map(pattern.matches, values))
     for value in values:
         steps = pattern.regex_steps if len(value) <= pattern.regex_chars else pattern.linear_steps
         reading.charge(1 + (len(value) * steps if len(value) <= MAX_TEXT_CHARS else 0))
@@ -268,7 +267,7 @@ def _header_test(condition: SipHeaderCondition) -> Test:
 
         return is_there
     holds = _holder(content)
-    search: Any = None if content.regex is None else content.regex.search
+    search: Any = content.search
     chars, steps = content.regex_chars, content.regex_steps
 
     def test(reading: Reading) -> Evidence | None:
@@ -296,7 +295,7 @@ def _header_names_test(header: Ere, content: Ere | None) -> Test:
 
         return is_there
     holds = _holder(content)
-    search: Any = None if content.regex is None else content.regex.search
+    search: Any = content.search
     chars, steps = content.regex_chars, content.regex_steps
 
     def test(reading: Reading) -> Evidence | None:
