@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 
 from ims_as.sip.invite_session import Answered, ReinviteAnswered
 from ims_as.sip.sdp import parse_sdp_untrusted
+from media.rtcp import CNAME, SdesChunk, SenderReport, SourceDescription, build_rtcp, parse_rtcp_untrusted
 from media.rtp import build_rtp, parse_rtp_untrusted
 from tests.support.media_relay import Rtpengine, rtpengine
 from tests.support.world import World, world
@@ -85,6 +87,50 @@ def test_a_conversation_through_rtpengine(suite: str, tmp_path: Path) -> None:
         assert b"discard" not in complaints
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_reports_through_rtpengine(suite: str, tmp_path: Path) -> None:
+    """SRTCP: our report comes to the telephone, and the telephone's to us."""
+
+    async def main() -> None:
+        async with rtpengine(HOST, tmp_path) as relay, world(make=narrow) as here:
+            party = here.caller_rtp
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+                control.bind((party.host, 0))
+                control.setblocking(False)
+                port = control.getsockname()[1]
+                plain = party.offer(formats="0 101") + f"a=rtcp:{port}\r\n".encode()
+                leg = here.call(body=await secured(relay, plain, suite))
+                await leg.wait(Answered)
+                answer = leg.session.remote_body
+                reply = await relay.command("answer", call_id="c", from_tag="f", to_tag="t", sdp=answer, ICE="remove")
+                media = parse_sdp_untrusted(reply["sdp"])
+                host, to = media.connection_of(media.media[0]), media.media[0].port
+                number = await converse(here, (host, to), 1)
+                named = SourceDescription((SdesChunk(7, ((CNAME, b"phone"),)),))
+                control.sendto(build_rtcp([SenderReport(7, 7 << 32, 160, 5, 800, ()), named]), (host, to + 1))
+                with trio.fail_after(15):
+                    while (seen := received(control)) is None:
+                        number = await converse(here, (host, to), number)
+                (report,) = [each for each in seen if isinstance(each, SenderReport)]
+                assert report.packets > 0
+                (call,) = here.app.context.calls
+                stats = (await call.leg.link.command("stats", call.leg.name))["stats"]
+                assert stats["rtcp_in"] >= 1
+                assert stats["rtcp_invalid"] == 0
+                assert stats["srtp_invalid"] == 0
+                leg.session.bye()
+
+    trio.run(main)
+
+
+def received(control: socket.socket) -> list[object] | None:
+    """The packets of the next compound."""
+    try:
+        return list(parse_rtcp_untrusted(control.recv(2000)))
+    except BlockingIOError:
+        return None
 
 
 def _complaints(folder: Path) -> bytes:

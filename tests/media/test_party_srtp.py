@@ -148,3 +148,33 @@ def test_unusable_keys_change_nothing(rig: Rig) -> None:
             rig.party.configure(attrs.evolve(config(rig), **bad))
     assert rig.send(rig.caller, wire(phone, 2)) == len(rtp())
     assert rig.leg.stats(rig.plane.table)["srtp_invalid"] == 0
+
+
+REPORT = bytes([0x80, 201, 0, 1, 0, 0, 0, 9])
+
+
+@pytest.mark.parametrize("packets", [1, 2 * STEADY_PACKETS])
+def test_reports_beside_the_audio(rig: Rig, packets: int) -> None:
+    """RFC 5761: SRTCP is told from SRTP before it is decrypted, by the open socket and by the connected one."""
+    seen: list[bytes] = []
+
+    def take(datagram: memoryview) -> bool:
+        seen.append(bytes(datagram))
+        return True
+
+    rig.party.on_rtcp = take
+    rig.party.configure(attrs.evolve(config(rig), rtcp_mux=True))
+    phone = peer()
+    for sequence in range(packets):
+        assert rig.send(rig.caller, wire(phone, sequence)) == len(rtp())
+    datagram = phone.protect_rtcp(REPORT)
+    assert rig.send(rig.caller, datagram) == 0
+    assert rig.send(rig.caller, datagram) == 0, "a second time"
+    assert rig.send(rig.caller, REPORT) == 0, "in the clear"
+    assert seen == [REPORT]
+    assert rig.counters.srtp_invalid == 2
+    assert rig.send(rig.caller, wire(phone, 100)) == len(rtp())
+    rig.party.send_rtcp(REPORT)
+    received = memoryview(bytearray(heard(rig)))
+    assert bytes(received[: len(REPORT)]) == REPORT[:8], "the header stays readable"
+    assert phone.unprotect_untrusted(received, 0, is_rtcp=True) == len(REPORT)
