@@ -49,7 +49,7 @@ from ims_as.sip.uri import SipUri, parse_uri
 from ims_as.sip.user_agent import UserAgent
 from ims_as.transport.address import ListenAddress
 from ims_as.transport.endpoint import Endpoint
-from media.clips import ClipError, read_wav
+from media.clips import ClipError, read_file
 from media.g711 import CODECS, SILENCE, decode, encode
 from media.rtp import RtpParseError, build_rtp, parse_rtp_untrusted
 from media.unwrap import sequence_distance, timestamp_distance
@@ -472,7 +472,7 @@ def call_from_terminal(plan: CallPlan, *, proxy: str | None, play: str | None, r
     next_hop = next_hop_of(plan.uri, proxy)
     if play is not None:
         try:
-            plan = attrs.evolve(plan, speech=Speech(read_wav(Path(play))))
+            plan = attrs.evolve(plan, speech=Speech(read_file(Path(play))))
         except ClipError as error:
             raise CallFailedError(str(error)) from error
     report = trio.run(place_call, plan, next_hop)

@@ -1,12 +1,12 @@
-"""Audio that the worker plays by itself: WAV files and built-in signals, at the line rate, cached.
+"""Audio that the worker plays by itself: files and built-in signals, at the line rate, cached.
 
-A file is read and resampled once, when it is first asked for; that is the one place of the worker that touches the
-disk, and a prompt is read before calls use it (``preload``) where the moment matters.
+A file is read and resampled once (soxr, HQ), when it is first asked for, and again when it has changed; that is the one
+place of the worker that touches the disk and waits for it.
 """
 
 from __future__ import annotations
 
-import wave
+import os
 from pathlib import Path
 from typing import Final
 
@@ -14,42 +14,49 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from media.clip_files import ClipError, read_clip
 from media.resample import LINE_RATE_HZ
 
-__all__ = ["CONGESTION", "FILLER", "MAX_CLIP_S", "RINGBACK", "Clip", "ClipError", "ClipLibrary"]
+__all__ = ["CONGESTION", "FILLER", "RINGBACK", "Clip", "ClipError", "ClipLibrary"]
 
 RINGBACK: Final = "builtin:ringback"
 FILLER: Final = "builtin:filler"
 CONGESTION: Final = "builtin:congestion"
-MAX_CLIP_S: Final = 600
-MAX_CLIPS: Final = 256
-"""Clips kept; each minute takes 1 MB."""
+MAX_KEPT_BYTES: Final = 64 << 20
+"""Of clips; each minute takes 1 MB at 8 kHz, 2 MB at 16 kHz.  Those not asked for longest go first."""
 
 Clip = NDArray[np.int16]
 """Samples at a line's rate, mono, a whole number of 20 ms frames."""
 
 
-class ClipError(Exception):
-    """The file cannot be played."""
-
-
 class ClipLibrary:
-    """Clips by name."""
+    """Clips by name, as the file is now."""
 
-    def __init__(self) -> None:
-        self._clips: dict[tuple[str, int], Clip] = {}
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._clips: dict[tuple[str, int], tuple[int, Clip]] = {}
+        """By name and rate: when the file was changed, and the clip; the one asked for last stands last."""
+        self._max_bytes = max_bytes
+        self.kept_bytes = 0
 
     def get(self, name: str, rate_hz: int = LINE_RATE_HZ) -> Clip:
         """The clip for a line of that rate; ``name`` is a path or ``builtin:…``.
 
         Raises:
-            ClipError: no such file or built-in, not 16-bit PCM WAV, or too long.
+            ClipError: no such file or built-in, or nothing that we play.
         """
-        clip = self._clips.get((name, rate_hz))
-        if clip is None:
-            if len(self._clips) >= MAX_CLIPS:
-                del self._clips[next(iter(self._clips))]
-            clip = self._clips[name, rate_hz] = _whole_frames(self._load(name, rate_hz), rate_hz // 50)
+        changed = _changed(name)
+        kept = self._clips.pop((name, rate_hz), None)
+        if kept is not None and kept[0] == changed:
+            self._clips[name, rate_hz] = kept
+            return kept[1]
+        if kept is not None:
+            self.kept_bytes -= kept[1].nbytes
+        clip = _whole_frames(self._load(name, rate_hz), rate_hz // 50)
+        self._clips[name, rate_hz] = changed, clip
+        self.kept_bytes += clip.nbytes
+        while self.kept_bytes > self._max_bytes and len(self._clips) > 1:
+            oldest = next(iter(self._clips))
+            self.kept_bytes -= self._clips.pop(oldest)[1].nbytes
         return clip
 
     def _load(self, name: str, rate_hz: int) -> Clip:
@@ -63,30 +70,30 @@ class ClipLibrary:
             case _ if name.startswith("builtin:"):
                 raise ClipError(f"no built-in clip {name!r}")
             case _:
-                return read_wav(Path(name), rate_hz)
+                return read_file(Path(name), rate_hz)
         return clip if rate_hz == LINE_RATE_HZ else np.asarray(soxr.resample(clip, LINE_RATE_HZ, rate_hz), np.int16)
 
 
-def read_wav(path: Path, rate_hz: int = LINE_RATE_HZ) -> Clip:
-    """Reads a 16-bit PCM WAV file, any rate, at ``rate_hz``; several channels are averaged.
+def _changed(name: str) -> int:
+    """When a file was, in ns; 0: built in."""
+    if name.startswith("builtin:"):
+        return 0
+    try:
+        return os.stat(name).st_mtime_ns
+    except (OSError, ValueError) as error:
+        raise ClipError(f"{name}: {error}") from error
+
+
+def read_file(path: Path, rate_hz: int = LINE_RATE_HZ) -> Clip:
+    """Reads a WAV or Ogg/Opus file, any rate, at ``rate_hz``; several channels are averaged.
 
     Raises:
-        ClipError: unreadable, other sample format, or longer than `MAX_CLIP_S`.
+        ClipError: unreadable, another format, or too long.
     """
-    try:
-        with wave.open(str(path), "rb") as reader:
-            if reader.getsampwidth() != 2:
-                raise ClipError(f"{path}: not 16-bit PCM")
-            rate, channels, n = reader.getframerate(), reader.getnchannels(), reader.getnframes()
-            if n > MAX_CLIP_S * rate:
-                raise ClipError(f"{path}: longer than {MAX_CLIP_S} s")
-            samples = np.frombuffer(reader.readframes(n), "<i2")
-    except (OSError, EOFError, wave.Error, ValueError) as error:
-        raise ClipError(f"{path}: {error}") from error
-    if samples.size < channels:
-        raise ClipError(f"{path}: empty")
-    mono = samples[: samples.size // channels * channels].reshape(-1, channels).mean(axis=1).astype(np.int16)
-    return mono if rate == rate_hz else np.asarray(soxr.resample(mono, rate, rate_hz), np.int16)
+    samples, rate = read_clip(path)
+    if rate != rate_hz:
+        samples = np.asarray(soxr.resample(samples, rate, rate_hz, quality="HQ"), np.float32)
+    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def ringback() -> Clip:

@@ -33,6 +33,7 @@ from ims_as.sip.replaces import Replaces
 from ims_as.sip.sdp import parse_sdp_untrusted
 from ims_as.sip.uri import parse_uri
 from tests.fuzz.capture import CAPTURE_TARGETS
+from tests.fuzz.clips import CLIP_TARGETS
 from tests.fuzz.defence import DEFENCE_TARGETS
 from tests.fuzz.diameter import DIAMETER_TARGETS
 from tests.fuzz.diameter_seeds import DIAMETER_TOKENS
@@ -247,6 +248,7 @@ TARGETS: dict[str, Target] = {
         *DIAMETER_TARGETS,
         *IFC_TARGETS,
         *CAPTURE_TARGETS,
+        *CLIP_TARGETS,
         *MEDIA_TARGETS,
         *SRTP_TARGETS,
     )

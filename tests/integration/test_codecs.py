@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ims_as.sip.invite_session import Answered, ReinviteAnswered
 from ims_as.sip.sdp import parse_sdp_untrusted
-from media.clips import read_wav
+from media.clips import read_file
 from media.codecs.registry import find_codec
 from media.g711 import decode
 from media.rtp import build_rtp, parse_rtp_untrusted
@@ -118,7 +118,7 @@ def media_of(body: bytes) -> tuple[str, int]:
 
 async def talk(here: World, body: bytes, rtpmap: str, fmtp: str) -> float:
     phone = Phone(here.caller_rtp, rtpmap, fmtp)
-    said = read_wav(SPEECH, phone.codec.sample_rate_hz)[: int(SECONDS * phone.codec.sample_rate_hz)]
+    said = read_file(SPEECH, phone.codec.sample_rate_hz)[: int(SECONDS * phone.codec.sample_rate_hz)]
     pause = np.zeros(phone.codec.sample_rate_hz // 2, np.int16)
     await phone.speak(np.concatenate([said, pause]), media_of(body))
     return likeness(said, np.concatenate(phone.heard))

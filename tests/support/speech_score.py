@@ -16,7 +16,7 @@ import pocketsphinx
 from numpy.typing import NDArray
 
 from conformance.lab.speech import CardRecogniser
-from media.clips import read_wav
+from media.clips import read_file
 
 __all__ = ["RECORDINGS", "aligned", "pesq_of", "recording", "snr_db", "word_errors"]
 
@@ -43,7 +43,7 @@ RECORDINGS = _read_transcripts()
 def recording(name: str) -> Pcm:
     """At 16 kHz."""
     path = next(folder / name for folder in FOLDERS if (folder / name).exists())
-    return np.asarray(read_wav(path, RATE_HZ), np.int16)
+    return np.asarray(read_file(path, RATE_HZ), np.int16)
 
 
 def delay_of(reference: Pcm, heard: Pcm) -> int:
