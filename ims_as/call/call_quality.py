@@ -32,8 +32,9 @@ def note_one_way(call: AgentCall, event: dict[str, Any]) -> None:
     else:
         call.trace("media", "media", "ims-as", f"one-way audio: {direction}, {reason}", at=at)
         call.context.metrics.one_way_audio.labels(direction, reason).inc()
-        party = record.from_uri if record.direction == "inbound" else record.to_uri
-        call.context.quality.one_way(party, call.context.now())
+        if reason != "digital-silence":  # that may be a person who listens, with a telephone that takes all noise away
+            party = record.from_uri if record.direction == "inbound" else record.to_uri
+            call.context.quality.one_way(party, call.context.now())
     if len(record.one_way) < MAX_ONE_WAY:
         record.one_way.append({"direction": direction, "reason": reason, "over": is_over, "at": at})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import trio
 
 from ims_as.call.record import CallRecord
@@ -22,6 +24,11 @@ def only_record(here: World) -> CallRecord:
     directory = here.app.context.directory
     (record,) = [*directory.active.values(), *directory.ended.values()]
     return record
+
+
+def silenced_locally(here: World) -> list[str]:
+    default = {"engines": [{"type": "websocket", "url": here.engine.url}], "barge_in": "local"}
+    return ["agents=" + json.dumps({"default": default})]
 
 
 def sample(here: World, name: str, **labels: str) -> float:
@@ -70,5 +77,29 @@ def test_the_record_says_how_the_call_sounded() -> None:
             assert any(each["label"].startswith("heard: MOS 4.") for each in record.trace.as_dicts())
             info = record.fields()["media"]
             assert info["levels"]["receive"]["clipped"] == 0
+
+    trio.run(main)
+
+
+def test_a_caller_silences_an_agent_that_is_set_so() -> None:
+    async def main() -> None:
+        async with world(make=silenced_locally) as here:
+            here.engine.echo = False
+            leg = here.call()
+            host, port = await talking(here, leg)
+            record = only_record(here)
+            await here.engine.connections[-1].send((b"\x00\x20" * 8 + b"\x00\xe0" * 8) * 2000)  # two seconds of 1 kHz
+            await until(lambda: record.ttfb_ms)
+            await trio.sleep(0.3)
+            for _ in range(10):
+                here.caller_rtp.send(host, port, sample=b"\x90")
+                await trio.sleep(0.02)
+            cleared = await here.engine.wait("cleared")
+            assert cleared["by"] == "speech"
+            assert 100 < cleared["played_ms"] < 1500
+            await until(lambda: sample(here, "barge_in_seconds_count", by="local"))
+            leg.session.bye()
+            await until(lambda: record.ended_at)
+            assert record.media["talk"]["barge_ins"] == 1
 
     trio.run(main)

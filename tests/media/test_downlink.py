@@ -271,3 +271,22 @@ def test_any_engine_gets_a_proper_stream(steps: list[tuple[int, int, int]]) -> N
     check_stream(stage)
     skipped = int(stage.table.skipped[0])
     assert abs(len(stage.sent) + skipped - stage.tick / FRAME_TICKS) <= 3
+
+
+def test_what_is_said_right_after_a_clear_makes_no_click_and_ends_what_was_cleared() -> None:
+    stage = Stage()
+    stage.downlink.start(0, 0)
+    stage.say(sine(300, 16000, 16000))
+    stage.advance(40)
+    queue = stage.leg.playout
+    assert queue is not None
+    queue.clear()
+    stage.say(-sine(300, 16000, 16000, start=37))
+    assert not [note for note in stage.notes if note[0] == "cut"]
+    stage.advance(FRAME_TICKS)
+    ((_, _, told),) = [note for note in stage.notes if note[0] == "cut"]
+    assert told > 40
+    heard = np.concatenate([from_ulaw(packet.payload) for _, _, packet in stage.sent])
+    assert np.abs(np.diff(heard)).max() < 3000, "8000 peak to peak would be a click"
+    stage.advance(100)
+    assert len([note for note in stage.notes if note[0] == "cut"]) == 1
