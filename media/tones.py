@@ -12,6 +12,8 @@ each, written as one product of matrices for all legs.  A window is a hit for a 
 nominal one would (1.5 % must be taken, 3.5 % refused), are a digit.  It ends after `END_MISSES` windows without it, so
 that an interruption of 10 ms does not make two digits and a pause of 40 ms does, and is reported then.
 
+A frame in which the last window is no pair of tones costs one product of matrices.
+
 Measured: no false digit in 57 minutes of speech (eleven recordings at six pitches and two levels, alone and in babble).
 """
 
@@ -37,6 +39,8 @@ MIN_DBM0: Final = -40.0
 MAX_HIGH_DB: Final = 6.0
 MAX_LOW_DB: Final = 10.0
 MIN_SHARE: Final = np.float32(0.8)
+_GATE_SHARE: Final = np.float32(0.4)
+"""A hit has as much before the filter's weakness beside its nominal frequency is made good: 0.57 at 2 %."""
 HOLD_SHARE: Final = np.float32(0.6)
 """Of a digit that has begun: a codec's distortion does not end it."""
 MAX_HARMONIC: Final = np.float32(0.1)
@@ -84,6 +88,8 @@ class _Filters:
         scale = 2 / weight.sum()
         waves = np.concatenate([np.cos(turns), -np.sin(turns)], axis=1) * weight[:, None] * scale
         self.waves = waves.astype(np.float32)
+        self.tones = np.ascontiguousarray(self.waves[:, [*range(8), *range(16, 24)]])
+        """Without the harmonics."""
         # the power of a signal, so weighted that a tone of amplitude 1 gives 1
         self.power = (2 * weight**2 / (weight**2).sum()).astype(np.float32)
         self.advance = np.exp(-2j * np.pi * _NOMINAL * STEP_MS / 1000).astype(np.complex64)
@@ -133,13 +139,20 @@ class ToneDetector:
         n_before = filters.n_samples - filters.step
         audio = np.concatenate([self._before[rows, :n_before], line], axis=1)
         self._before[rows, :n_before] = audio[:, -n_before:]
-        # where nothing is loud and nothing was, there is nothing to find
-        loud = np.einsum("ij,ij->i", audio, audio) > _MIN_POWER * np.float32(n_before / 4)
+        # of as many hits as make a digit one at least is in the last window of a frame: only where that looks like a
+        # pair of tones, or a hit came before, are all windows looked at
+        newest = audio[:, -filters.n_samples :]
+        parts = newest @ filters.tones
+        levels = np.square(parts[:, :8]) + np.square(parts[:, 8:])
+        low, high = levels[:, :4].max(axis=1), levels[:, 4:].max(axis=1)
+        pair = (low + high >= _GATE_SHARE * (np.square(newest) @ filters.power)) & (low + high >= _MIN_POWER)
+        goes_on = (self._active[rows] >= 0) | (self._run[rows] > 0)
+        busy = np.flatnonzero(pair | goes_on)
         suspect = np.zeros(len(rows), np.bool_)
-        busy = np.flatnonzero(loud | (self._active[rows] >= 0) | (self._run[rows] > 0))
         digits: list[tuple[int, Digit]] = []
         if len(busy):
             suspect[busy] = self._listen(rows[busy], audio[busy], filters, digits)
+        self._last[rows] = parts[:, :8] + 1j * parts[:, 8:]
         return Heard(digits, suspect)
 
     def _listen(
@@ -156,7 +169,6 @@ class ToneDetector:
         low, high = levels[:, :, :4].argmax(axis=2), levels[:, :, 4:].argmax(axis=2)
         chosen = np.stack([low, high + 4], axis=2)
         before = np.concatenate([self._last[rows][:, None], tones[:, :-1]], axis=1)
-        self._last[rows] = tones[:, -1]
         turn = np.take_along_axis(tones * before.conj() * filters.advance, chosen, axis=2)
         level = np.take_along_axis(levels, chosen, axis=2)
         harmonic = np.take_along_axis(harmonics, chosen, axis=2)
