@@ -38,7 +38,7 @@ ausrc_channels 1
 auplay_channels 1
 rtp_ports {ports.start}-{ports.stop}
 module_path {modules}
-module g711.so
+module {codec}.so
 module srtp.so
 module aufile.so
 module sndfile.so
@@ -56,11 +56,12 @@ def write_wav(path: Path, pcm: npt.NDArray[np.int16]) -> None:
         file.writeframes(pcm.astype("<i2").tobytes())
 
 
-def prepare(folder: Path, *, host: str, account: str, speech: str) -> None:
+def prepare(folder: Path, *, host: str, account: str, speech: str, codec: str = "g711") -> None:
     """Configuration, account and what is said."""
     folder.mkdir()
     modules = next(path for path in Path("/usr/lib").glob("**/baresip/modules") if path.is_dir())
-    (folder / "config").write_text(CONFIG.format(host=host, folder=folder, modules=modules, ports=RTP_PORTS))
+    config = CONFIG.format(host=host, folder=folder, modules=modules, ports=RTP_PORTS, codec=codec)
+    (folder / "config").write_text(config)
     (folder / "accounts").write_text(account + "\n")
     pcm = read_wav(AUDIO / speech)
     silence = (np.zeros(int(seconds * RATE), np.int16) for seconds in (LEAD_S, TAIL_S))
