@@ -16,6 +16,7 @@ from ims_as.sip.transaction import ServerTransaction
 from media.rtp import RtpPacket, build_rtp, parse_rtp_untrusted
 from media.srtp import SrtpKeys, SrtpLeg
 from tests.integration.test_handover_legs import transfer
+from tests.integration.test_outbound import Outbound
 from tests.integration.test_worker_lost import kill_worker_of
 from tests.support.world import Leg, RtpSocket, World, until, world
 
@@ -280,5 +281,56 @@ def test_a_caller_is_handed_to_a_telephone_without_srtp() -> None:
                     heard |= (await phone.hear(1))[0].payload == b"\x90" * 160
             caller.session.bye()
             await legs[0].wait(Ended)
+
+    trio.run(main)
+
+
+def calling(here: World) -> list[str]:
+    """As `narrow`, and the agent may call."""
+    engine = {"type": "websocket", "url": here.engine.url, "rate": 8000}
+    allowed = {"allow": ["sip:.*@ims.example.net"], "identities": ["sip:.*@ims.example.net"]}
+    return [
+        f"sip.core=sip:{here.core_address}:5060",
+        "agents=" + json.dumps({"default": {"engines": [engine], "outbound": allowed}}),
+    ]
+
+
+@pytest.mark.parametrize(("mode", "proto"), [("require", "RTP/SAVP"), ("offer", "RTP/AVP")])
+@pytest.mark.parametrize("suite", [CM, "AEAD_AES_128_GCM"])
+def test_a_call_of_ours(mode: str, proto: str, suite: str) -> None:
+    async def main() -> None:
+        async with world(f"media.srtp={mode}", make=calling) as here:
+            out = Outbound(here)
+            out.order()
+            leg = await out.phone()
+            offered = parse_sdp_untrusted(leg.session.remote_body).media[0]
+            assert offered.proto == proto
+            line = next(each for each in offered.attribute_values("crypto") if each.split(" ")[1] == suite)
+            tag, _, theirs = line.split(" ")
+            phone = Phone(here.phone_rtp, suite)
+            phone.to = here.as_address, offered.port
+            phone.srtp = SrtpLeg(SrtpKeys(suite, key(suite, 1)), SrtpKeys(suite, theirs.removeprefix("inline:")))
+            answer = here.phone_rtp.offer(formats="0 101").replace(b"RTP/AVP", proto.encode())
+            leg.session.answer(answer + f"a=crypto:{tag} {suite} inline:{key(suite, 1)}\r\n".encode())
+            await leg.wait(Acked)
+            await phone.converse()
+            leg.session.bye()
+
+    trio.run(main)
+
+
+def test_a_call_of_ours_to_a_telephone_that_knows_no_keys() -> None:
+    async def main() -> None:
+        async with world("media.srtp=offer", make=calling) as here:
+            out = Outbound(here)
+            out.order()
+            leg = await out.phone()
+            leg.session.answer(here.phone_rtp.offer(formats="0 101"))
+            await leg.wait(Acked)
+            port = parse_sdp_untrusted(leg.session.remote_body).media[0].port
+            with trio.fail_after(5):
+                while (await here.phone_rtp.receive())[12:] != TONE:
+                    here.phone_rtp._send(here.as_address, port, 0, TONE, (here.phone_rtp._sequence + 1) * 160)
+            leg.session.bye()
 
     trio.run(main)
