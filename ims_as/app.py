@@ -55,7 +55,7 @@ from ims_as.isc.header_policy import HeaderPolicy
 from ims_as.isc.reg_event import RegEvents
 from ims_as.isc.registration import RegistrationTable, describe
 from ims_as.isc.server_names import other_server_names
-from ims_as.media_pool import MediaPool
+from ims_as.media_setup import build_media_pool
 from ims_as.oss.metrics import Metrics
 from ims_as.oss.oplog import OperatorLog
 from ims_as.oss.quality_watch import QualityWatch
@@ -121,17 +121,7 @@ class Application:
         self.recordings = RecordingService(
             lambda: recording_directories(self.config), self.metrics, self.log, self.alarming.alarms
         )
-        ports = config.media.ports
-        self.media = MediaPool.of_processes(
-            workers=config.media.workers,
-            address=config.media.address,
-            ports=(ports.first, ports.last),
-            port_rest_s=config.media.port_rest_s,
-            dscp=config.media.dscp,
-            standby=config.media.standby,
-            max_load=config.media.max_load,
-            on_lost=self.alarming.media_worker_lost,
-        )
+        self.media = build_media_pool(config.media, on_lost=self.alarming.media_worker_lost)
         self.media.on_recording = self.recordings.receive
         self.context = self._build_context()
         self.peers = PeerLimiter()

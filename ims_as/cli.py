@@ -113,15 +113,36 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 @main.command()
 @with_config
-@click.option("--control-fd", type=int, required=True, help="Descriptor of the control channel, a connected socket.")
-@click.option("--name", default="w0", show_default=True, help="Name of the worker in metrics.")
-def media(path: str | None, overrides: tuple[str, ...], control_fd: int, name: str) -> None:
-    """Run one media worker with the configuration's address and ports."""
+@click.option("--control-fd", type=int, help="One worker on this descriptor, a connected socket.")
+@click.option("--name", default="w0", show_default=True, help="Name of that worker in metrics.")
+def media(path: str | None, overrides: tuple[str, ...], control_fd: int | None, name: str) -> None:
+    """Run media workers for signalling nodes that connect to media.control.listen."""
     config = load_or_exit(path, overrides)
+    if control_fd is None:
+        _run_media_host(config)
+        return
     from media.worker import main as work
 
     arguments = ["--control-fd", str(control_fd), "--address", config.media.address]
     sys.exit(work([*arguments, "--ports", str(config.media.ports), "--name", name]))
+
+
+def _run_media_host(config: Config) -> None:
+    import trio
+
+    from ims_as.media_host import run_media_host
+    from ims_as.media_setup import server_contexts
+    from ims_as.oss.oplog import OperatorLog
+
+    if config.media.control.listen is None:
+        click.echo("ims-as: media.control.listen is not set: where should it listen?", err=True)
+        sys.exit(EXIT_PROBLEM)
+    try:
+        trio.run(run_media_host, config.media, OperatorLog(config.log), server_contexts(config.media.control))
+    except* OSError as group:
+        for error in _leaves(group):
+            click.echo(f"ims-as: {type(error).__name__}: {error}", err=True)
+        sys.exit(EXIT_PROBLEM)
 
 
 @main.group("config")

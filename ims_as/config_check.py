@@ -180,6 +180,27 @@ def _check_tls(config: Config) -> Iterator[tuple[str, str]]:
             yield f"sip.tls.peers[{index}]", f"expected a domain (no wildcard) or an address, not {peer!r}"
 
 
+def _check_control(media: MediaConfig) -> Iterator[tuple[str, str]]:
+    tls = media.control.tls
+    hosts = {"media.control.listen": None if media.control.listen is None else media.control.listen.host}
+    if media.mode is MediaMode.REMOTE:
+        name, _, port = (media.discover or "").rpartition(":")
+        if not name or not port.isdigit():
+            yield "media.discover", "expected name:port of the media hosts"
+        hosts["media.discover"] = name.strip("[]")
+    if tls is None:
+        for path, host in hosts.items():
+            if host and not (host == "localhost" or (is_ip_address(host) and ip_address(host).is_loopback)):
+                yield path, "needs media.control.tls: without certificates only the loopback interface is used"
+        return
+    if tls.ca is None or not tls.verify_peer:
+        yield "media.control.tls", "needs ca, an authority of your own, and verify_peer"
+    try:
+        TlsContexts(tls.options())
+    except TlsSetupError as error:
+        yield "media.control.tls", str(error)
+
+
 def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
     known = {name.lower() for name in CODEC_NAMES}
     for index, name in enumerate(media.codecs):
@@ -191,8 +212,7 @@ def _check_media(media: MediaConfig) -> Iterator[tuple[str, str]]:
         ip_address(media.address)
     except ValueError:
         yield "media.address", f"expected an IP address, not {media.address!r}"
-    if media.mode is MediaMode.REMOTE:
-        yield "media.mode", "remote workers are not supported by this version"
+    yield from _check_control(media)
     if media.ports.last - media.ports.first + 1 < 2 * media.workers:
         yield "media.ports", f"fewer than two ports for each of the {media.workers} workers"
 

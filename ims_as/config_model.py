@@ -75,6 +75,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "MediaConfig",
+    "MediaControlConfig",
     "MediaMode",
     "OnFailure",
     "OutboundConfig",
@@ -236,6 +237,17 @@ class DiameterConfig:
 
 
 @attrs.frozen
+class MediaControlConfig:
+    """The control channel between ``ims-as run`` with ``media.mode: remote`` and ``ims-as media``."""
+
+    listen: HostPort | None = None
+    """Where ``ims-as media`` listens."""
+    tls: TlsConfig | None = None
+    """Certificates of both sides, TLS 1.3; ``ca`` vouches for the other side, whose certificate must name the host of
+    ``media.discover`` or, where ``peers`` is set, one of them.  Without it only the loopback interface is used."""
+
+
+@attrs.frozen
 class MediaConfig:
     """The media plane."""
 
@@ -267,6 +279,7 @@ class MediaConfig:
     beside telephone events, for gateways that say one and send the other; ``never``."""
     discover: str | None = None
     """``name:port``: DNS name and control port of remote workers."""
+    control: MediaControlConfig = MediaControlConfig()
 
 
 @attrs.frozen

@@ -54,12 +54,15 @@ class _Pending:
 class WorkerLink:
     """One media worker as seen over its control channel."""
 
-    def __init__(self, name: str, stream: trio.SocketStream) -> None:
+    def __init__(self, name: str, stream: trio.abc.Stream) -> None:
         self.name = name
         self.alive = True
         self.load = WorkerLoad(CostModel())
         self.last_load: Event = {}
         self._stream = stream
+        self._fd = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
+        """For writing at once; not through TLS."""
+        self._is_sending = False
         self._ids = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
         self._listeners: dict[str, Callable[[Event], None]] = {}
@@ -99,10 +102,10 @@ class WorkerLink:
         return number
 
     def _write(self, line: bytes) -> None:
-        if not self._output:
+        if not self._output and not self._is_sending and self._fd is not None:
             # nearly always the socket has room: no task switch
             try:
-                sent = _send_now(self._stream.socket.fileno(), line)
+                sent = _send_now(self._fd, line)
             except OSError:
                 self.alive = False
                 self._wake.set()
@@ -165,10 +168,13 @@ class WorkerLink:
                 continue
             chunk = bytes(self._output)
             self._output.clear()
+            self._is_sending = True
             try:
                 await self._stream.send_all(chunk)
             except trio.BrokenResourceError:
                 break
+            finally:
+                self._is_sending = False
         scope.cancel()
 
     async def _read(self) -> None:

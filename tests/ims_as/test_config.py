@@ -172,7 +172,7 @@ api: {listen: "x:99999"}
         ("media: {ports: 80-20000}", "media.ports: expected two ports"),
         ("media: {ports: 20000-70000}", "media.ports: expected a port number"),
         ("media: {ports: 2000-2007, workers: 8}\nlimits: {calls: 1}", "media.ports: fewer than two ports"),
-        ("media: {mode: remote}", "media.mode: remote workers are not supported"),
+        ("media: {mode: remote}", "media.discover: expected name:port"),
         ("sip: {listen: ['tls:127.0.0.1:5061']}", "sip.listen[0]: needs sip.tls"),
         ("diameter: {peers: [{address: 'tls:x:1'}]}", "diameter.peers[0].address: needs diameter.tls"),
         ("diameter: {listen: ['tls:127.0.0.1']}", "diameter.listen[0]: needs diameter.tls"),
@@ -443,3 +443,21 @@ def test_sctp_needs_a_kernel_that_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert problems(text) == [f"diameter.peers[0].address: {told} (line 1)"]
     monkeypatch.setattr("ims_as.config_check.sctp_problem", lambda: None)
     assert str(parse_config(text, environ={})[0].diameter.peers[0].address) == "sctp:hss.example.net:3868"
+
+
+def test_media_of_other_machines_needs_a_name_and_certificates() -> None:
+    def problems(*overrides: str) -> list[str]:
+        try:
+            load_config(None, overrides=[*overrides], environ={})
+        except ConfigError as error:
+            return [str(each) for each in error.problems if "media" in str(each)]
+        return []
+
+    assert problems("media.mode=remote") == ["media.discover: expected name:port of the media hosts"]
+    (problem,) = problems("media.mode=remote", "media.discover=media.ims.test:7000")
+    assert "needs media.control.tls" in problem
+    (problem,) = problems("media.control.listen=192.0.2.1:7000")
+    assert problem.startswith("media.control.listen: needs media.control.tls")
+    assert problems("media.mode=remote", "media.discover=127.0.0.1:7000", "media.control.listen=127.0.0.1:7000") == []
+    (problem, _) = problems('media.control.tls={"certificate": "none.pem"}')
+    assert "needs ca" in problem
