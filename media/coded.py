@@ -39,6 +39,7 @@ class CodedStream:
     Attributes:
         is_pausing: what came last announced a pause (DTX).
         octets_out: payload octets sent.
+        heard, said: the last frames with speech received and sent, as the codec has them; None: none yet.
     """
 
     codec: Codec
@@ -46,6 +47,8 @@ class CodedStream:
     receive_parameters: Parameters
     is_pausing: bool = False
     octets_out: int = 0
+    heard: bytes | None = None
+    said: bytes | None = None
     _next: int | None = None
     _owed: int = 0
     """Units of the RTP clock that were lost and are less than 20 ms."""
@@ -121,6 +124,8 @@ class CodedStream:
             self._next = (packet.timestamp + len(unpacked.frames) * step) & 0xFFFFFFFF
         items += [NO_DATA if frame is None else frame for frame in unpacked.frames[first:]]
         self.is_pausing = unpacked.is_pause
+        if unpacked.frames and not unpacked.is_pause:
+            self.heard = unpacked.frames[-1]
         return items
 
     def decode(self, item: CodedItem) -> Iterator[NDArray[np.float32]]:
@@ -140,6 +145,7 @@ class CodedStream:
         frame = self._encoder.encode(samples)
         if frame is None:
             return None
+        self.said = frame
         payload = self._packing.pack([frame])
         self.octets_out += len(payload)
         return payload
@@ -160,6 +166,7 @@ class CodedStream:
             frames = [self.codec.left_out if unit is None else unit for unit in units[:n_frames]]
         if not frames:
             return None
+        self.said = frames[-1]
         payload = self._packing.pack(frames)
         self.octets_out += len(payload)
         return payload

@@ -22,6 +22,9 @@ CODEC_DELAY_MS: Final = 25.0
 PEER_BUFFER_MS: Final = 40.0
 """What a telephone holds back against jitter: nobody tells us, so this is assumed."""
 
+AMR_MODES: Final = {"AMR": 8, "AMR-WB": 9}
+"""How many modes with speech there are."""
+
 
 @attrs.frozen(slots=True)
 class PeerView:
@@ -66,9 +69,10 @@ def _received(leg: Leg, table: LegTable, view: PeerView) -> dict[str, Any] | Non
         whole = attrs.evolve(whole, percent=min(100.0, whole.percent + share))
     delay_ms = CODEC_DELAY_MS + OWN_DELAY_MS + (view.round_trip_ms or 0.0) / 2
     late = leg.counters.late
-    worst_rating = rating(codec, worst.percent, worst.burst_ratio, delay_ms)
+    mode = None if receiver.coded is None else mode_of(codec, receiver.coded.heard)
+    worst_rating = rating(codec, worst.percent, worst.burst_ratio, delay_ms, mode)
     return {
-        **_rated(codec, whole, delay_ms, view),
+        **_rated(codec, whole, delay_ms, view, mode),
         "late_percent": round(100 * late / (received + receiver.losses.lost), 2),
         "jitter_ms": round(float(table.jitter[row]), 2),
         "worst_10s": {
@@ -85,14 +89,24 @@ def _sent(leg: Leg, view: PeerView) -> dict[str, Any] | None:
     delay_ms = CODEC_DELAY_MS + OWN_DELAY_MS + PEER_BUFFER_MS + (view.round_trip_ms or 0.0) / 2
     # how the losses were bunched is not in a report: as if each were by itself
     share = LossShare(min(max(view.loss_percent, 0.0), 100.0))
-    figures = _rated(leg.receiver.config.codec, share, delay_ms, view)
+    codec, coded = leg.receiver.config.codec, leg.receiver.coded
+    figures = _rated(codec, share, delay_ms, view, None if coded is None else mode_of(codec, coded.said))
     return {**figures, "jitter_ms": None if view.jitter_ms is None else round(view.jitter_ms, 2)}
 
 
-def _rated(codec: str, loss: LossShare, delay_ms: float, view: PeerView) -> dict[str, Any]:
-    rated: Rating = rating(codec, loss.percent, loss.burst_ratio, delay_ms)
+def mode_of(codec: str, frame: bytes | None) -> int | None:
+    """The mode of an AMR or AMR-WB frame with speech, from its table of contents; None: there is none."""
+    if not frame or codec.upper() not in AMR_MODES:
+        return None
+    frame_type = frame[0] >> 3 & 15
+    return frame_type if frame_type < AMR_MODES[codec.upper()] else None
+
+
+def _rated(codec: str, loss: LossShare, delay_ms: float, view: PeerView, mode: int | None) -> dict[str, Any]:
+    rated: Rating = rating(codec, loss.percent, loss.burst_ratio, delay_ms, mode)
     return {
         "codec": codec,
+        "mode": mode,
         "r": rated.r,
         "mos_lq": rated.mos_lq,
         "mos_cq": rated.mos_cq,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from media.figures import PeerView, figures_of
-from media.quality import best_rating
+from media.figures import PeerView, figures_of, mode_of
+from media.quality import best_rating, rating
 from media.rtp import build_rtp
 from media.table import FRAME_TICKS
 from tests.media.plane_support import Stage
@@ -93,3 +93,36 @@ def test_figures_of_a_row_do_not_outlive_its_leg() -> None:
     stage.table.free(0)
     assert not stage.table.levels_in[0].any()
     assert int(np.int64(stage.table.spoke[0])) < 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "first_octet", "mode"),
+    [("AMR-WB", 0x14, 2), ("AMR-WB", 0x44, 8), ("AMR-WB", 0x4C, None), ("AMR", 0x3C, 7), ("AMR", 0x44, None)],
+)
+def test_mode_of_a_frame(codec: str, first_octet: int, mode: int | None) -> None:
+    """2, 8 and SID of AMR-WB; 7 and SID of AMR."""
+    assert mode_of(codec, bytes([first_octet, 0])) == mode
+
+
+def test_other_codecs_have_no_mode() -> None:
+    assert mode_of("OPUS", b"\x14") is None
+    assert mode_of("AMR", None) is None
+    assert mode_of("AMR", b"") is None
+
+
+def test_amr_is_rated_at_the_mode_that_came() -> None:
+    stage = Stage(codec="AMR-WB", clock_rate=16000, payload_type=98)
+    coded = stage.leg.receiver.coded
+    assert coded is not None
+    payload = coded.encode(sine(450, 320, 16000))
+    assert payload is not None
+    stage.receive(build_rtp(payload_type=98, marker=False, sequence=1, timestamp=320, ssrc=9, payload=payload))
+    assert coded.said is not None
+    assert coded.heard is not None
+    quality = figures_of(stage.leg, stage.table, stage.tick)["quality"]["receive"]
+    assert quality["mode"] == 2
+    low = rating("AMR-WB", 0, mode=0).mos_lq
+    coded.heard = bytes([0x04]) + coded.heard[1:]
+    quality = figures_of(stage.leg, stage.table, stage.tick)["quality"]["receive"]
+    assert (quality["mode"], quality["mos_lq"]) == (0, low)
+    assert low < best_rating("AMR-WB").mos_lq
