@@ -49,6 +49,8 @@ class _Rule(NamedTuple):
     match: Match | None
     """Nothing is left to ask: the outcome."""
     is_cnf: bool
+    all_of: tuple[Asked, ...]
+    """What has to hold where that is all: no group has a choice.  Empty: see `asked`."""
     asked: tuple[tuple[Asked, ...], ...]
     """CNF: groups of which one member must hold each.  DNF: groups in the order in which they are tried; those that
     are asked nothing hold."""
@@ -182,9 +184,21 @@ class CriteriaPlan:
         conditions = self._conditions
         found: list[Any] = [_UNKNOWN] * len(conditions)
         for rule in rules:
-            criterion, match, is_cnf, asked, _ = rule
+            criterion, match, is_cnf, all_of, asked, _ = rule
             if match is not None:
                 matches.append(match)
+                continue
+            if all_of:
+                for slot, negated in all_of:
+                    evidence = found[slot]
+                    if evidence is _UNKNOWN:
+                        evidence = found[slot] = conditions[slot](reading)
+                        if reading.left < 0:
+                            raise RequestTooDear
+                    if (evidence is None) is not negated:
+                        break
+                else:
+                    matches.append(_new_match(Match, (criterion, rule, found)))
                 continue
             for group in asked:
                 for slot, negated in group:
@@ -212,7 +226,7 @@ class CriteriaPlan:
             if part is not None and not applies_to_profile_part(part, kind.session_case, kind.registered):
                 continue
             if point is None:
-                yield _Rule(criterion, Match(criterion, None, ()), True, (), ())
+                yield _Rule(criterion, Match(criterion, None, ()), True, (), (), ())
                 continue
             groups = (self._cnf_groups if point.is_cnf else self._dnf_groups)(point, kind)
             if groups is None:
@@ -220,7 +234,12 @@ class CriteriaPlan:
             asked = [tuple(asked for _, _, asked in group if not isinstance(asked, str)) for group in groups]
             if point.is_cnf:
                 asked = [group for group in asked if group]
-            rule = _Rule(criterion, None, point.is_cnf, tuple(asked), tuple(groups))
+            all_of: tuple[Asked, ...] = ()
+            if point.is_cnf and all(len(group) == 1 for group in asked):
+                all_of = tuple(group[0] for group in asked)
+            elif not point.is_cnf and len(asked) == 1:
+                all_of = asked[0]
+            rule = _Rule(criterion, None, point.is_cnf, all_of, tuple(asked), tuple(groups))
             is_settled = not asked if point.is_cnf else not asked[0]
             yield rule._replace(match=Match(criterion, rule, ())) if is_settled else rule
 

@@ -92,6 +92,7 @@ class Reading:
         "header_values",
         "left",
         "sdp",
+        "values_read",
         "view",
     )
 
@@ -104,6 +105,7 @@ class Reading:
         """names, letters: what was found out for sets of header names and SDP type letters, and will be."""
         self.view = view
         self.header_values = view.header_values
+        self.values_read = view.values_read
         self.left = MAX_STEPS
         self._headers: dict[str, Texts] = {}
         self.sdp: dict[str, Texts] = {}
@@ -262,7 +264,9 @@ def _header_test(condition: SipHeaderCondition) -> Test:
     if content is None or content.is_any:
 
         def is_there(reading: Reading) -> Evidence | None:
-            values = reading.header_values(name)
+            values = reading.values_read.get(name)
+            if values is None:
+                values = reading.header_values(name)
             return (name, ": ", values, None) if values else None
 
         return is_there
@@ -271,7 +275,9 @@ def _header_test(condition: SipHeaderCondition) -> Test:
     chars, steps = content.regex_chars, content.regex_steps
 
     def test(reading: Reading) -> Evidence | None:
-        values = reading.header_values(name)
+        values = reading.values_read.get(name)
+        if values is None:
+            values = reading.header_values(name)
         if len(values) == 1:  # as `holds` would do: most headers have one value
             size = len(text := values[0])
             if size <= chars:
@@ -288,7 +294,9 @@ def _header_names_test(header: Ere, content: Ere | None) -> Test:
 
         def is_there(reading: Reading) -> Evidence | None:
             for name, lower in reading.headers_matching(key, header):
-                values = reading.header_values(lower)
+                values = reading.values_read.get(lower)
+                if values is None:
+                    values = reading.header_values(lower)
                 if values:
                     return name, ": ", values, None
             return None
@@ -300,7 +308,9 @@ def _header_names_test(header: Ere, content: Ere | None) -> Test:
 
     def test(reading: Reading) -> Evidence | None:
         for name, lower in reading.headers_matching(key, header):
-            values = reading.header_values(lower)
+            values = reading.values_read.get(lower)
+            if values is None:
+                values = reading.header_values(lower)
             if len(values) == 1 and len(text := values[0]) <= chars:
                 reading.left -= len(text) * steps
                 if search(text):

@@ -26,6 +26,10 @@ class RequestView(Protocol):
         """Values of the header with this full name in lower case, one per element of a comma-separated list, white
         space normalised; empty when the header is absent, ``("",)`` when it is there without value."""
 
+    @property
+    def values_read(self) -> Mapping[str, Sequence[str]]:
+        """Some of what `header_values` answers, such as what it was asked before; may grow."""
+
     def header_names(self) -> tuple[str, ...]:
         """Full names of the headers that are there, each once; `header_values` finds them in lower case."""
 
@@ -72,6 +76,10 @@ class PlainRequestView:
 
     def header_values(self, name_lower: str) -> Sequence[str]:
         return self._values.get(name_lower, ())
+
+    @property
+    def values_read(self) -> Mapping[str, Sequence[str]]:
+        return self._values
 
     def header_names(self) -> tuple[str, ...]:
         return self._names

@@ -44,15 +44,15 @@ class SipRequestView:
         self.session_case = session_case
         self.registration_type = registration_type
         self._request = request
-        self._values: dict[str, tuple[str, ...]] = {}
+        self.values_read: dict[str, tuple[str, ...]] = {}
         self._names: tuple[str, ...] | None = None
         self._sdp: tuple[tuple[str, str], ...] | None = None
 
     def header_values(self, name_lower: str) -> Sequence[str]:
         """Values one by one; ``("",)`` for a header without value, empty for an absent one."""
-        values = self._values.get(name_lower)
+        values = self.values_read.get(name_lower)
         if values is None:
-            values = self._values[name_lower] = self._read(name_lower)
+            values = self.values_read[name_lower] = self._read(name_lower)
         return values
 
     def header_names(self) -> tuple[str, ...]:
