@@ -161,6 +161,7 @@ class Director:
         for call, peer in (calls, calls[::-1]):
             self._engines.drop(call, "bridged")
             self._clips.stop(call.leg)
+            self._plane.uplink.digits.release(call.leg)
             row = call.leg.row
             self._table.bank[row] = -1
             self._table.peer[row] = peer.leg.row

@@ -60,6 +60,11 @@ class DigitEar:
         reports = wanted == INBAND_ALWAYS or (wanted == INBAND_AUTO and not has_events)
         self._set(row, reports, leg.mutes_digits)
 
+    def release(self, leg: Leg) -> None:
+        """Another party hears the leg, not an engine: tones pass as they are."""
+        leg.inband_dtmf, leg.mutes_digits = INBAND_NEVER, False
+        self.configure(leg)
+
     def forget(self, row: int) -> None:
         """The leg is gone."""
         self._set(row, False, False)
