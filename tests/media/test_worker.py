@@ -142,7 +142,8 @@ def test_dtmf_reaches_engine_and_signalling_once(worker: WorkerProcess, caller: 
             caller.send(bytes([5, 10]) + duration.to_bytes(2, "big"), payload_type=101, step=0)
         for _ in range(3):
             caller.send(bytes([5, 0x8A]) + (640).to_bytes(2, "big"), payload_type=101, step=0)
-        assert worker.wait_event("dtmf", "digits") == {"ev": "dtmf", "leg": "digits", "digit": "5", "duration_ms": 80}
+        told = worker.wait_event("dtmf", "digits")
+        assert told == {"ev": "dtmf", "leg": "digits", "digit": "5", "duration_ms": 80, "source": "rtp"}
         assert engine.wait_text("dtmf") == {"event": "dtmf", "digit": "5", "duration_ms": 80}
         assert worker.command("dtmf", leg="digits", digits="9#")["ok"]
         events = [caller.receive_until(lambda p: p.payload_type == 101)]
