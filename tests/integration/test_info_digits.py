@@ -147,19 +147,32 @@ def test_a_caller_that_refuses_info_hears_tones():
                 await caller.hang_up()
 
 
-def test_a_caller_that_dials_by_tones_alone():
+async def dial_by_tones(here: World, host: str, port: int, keys: str) -> None:
+    """100 ms of each, 60 ms of silence behind it, in real time."""
+    for key in keys:
+        for at in range(8):
+            line = tone_frame(ToneSlot(key, at) if at < 5 else None, 160)[None, :]
+            codes = g711.encode(line, np.zeros(1, np.uint8))[0].tobytes()
+            here.caller_rtp._send(host, port, 0, codes, (here.caller_rtp._sequence + 1) * 160)
+            await trio.sleep(0.02)
+
+
+@pytest.mark.parametrize("overrides", [(), ("agents.default.digits.mute=true",)])
+def test_a_caller_that_dials_by_tones_alone(overrides: tuple[str, ...]):
+    """The engine of the tests echoes: what it does not hear the caller does not hear either."""
+
     async def main() -> None:
-        async with world() as here:
+        async with world(*overrides) as here:
             with RawCaller(here) as caller:
                 host, port = await answered(caller, here, formats="0")
-                for digit in "5#":
-                    for at in range(8):
-                        slot = ToneSlot(digit, at) if at < 5 else None
-                        line = tone_frame(slot, 160)[None, :]
-                        codes = g711.encode(line, np.zeros(1, np.uint8))[0].tobytes()
-                        here.caller_rtp._send(host, port, 0, codes, (here.caller_rtp._sequence + 1) * 160)
-                        await trio.sleep(0.02)
+                await dial_by_tones(here, host, port, "5#")
                 await until(lambda: digits(here) == ["5", "#"])
+                detector, heard, codec = ToneDetector(1), "", np.zeros(1, np.uint8)
+                for _ in range(30):
+                    packet = await here.caller_rtp.receive()
+                    line = g711.decode(np.frombuffer(packet[12:], np.uint8)[None, :], codec)
+                    heard += "".join(digit.digit for _, digit in detector.take(np.array([0]), line).digits)
+                assert bool(heard) == (not overrides)
                 await caller.hang_up()
 
     trio.run(main)
