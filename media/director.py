@@ -109,7 +109,7 @@ class Director:
         rate_hz = call.leg.line_rate_hz
         bandwidth_of(config)
         call.party.configure(config)
-        self._rtcp.configure(call.leg, time.monotonic())
+        self._rtcp.configure(call.leg)
         if call.leg.line_rate_hz != rate_hz:
             self._clips.line_changed(call.leg)
             self._plane.uplink.digits.line_changed(call.leg.row)
@@ -185,7 +185,7 @@ class Director:
         self._clips.forget(call.leg)
         self._one_way.forget(call.leg)
         self._recorder.forget(call.leg, self._plane.tick)
-        self._rtcp.close(call.leg, time.monotonic())
+        self._rtcp.close(call.leg)
         self._plane.remove_leg(call.leg, call.party.sock)
         call.leg.receiver.close()
         call.party.close()
@@ -229,9 +229,9 @@ class Director:
         """Deadlines that are not in columns."""
         self._clips.handle_timers(tick)
         self._engines.handle_connecting(now)
-        self._rtcp.handle_timers(now)
         if tick % TIMER_TICKS:
             return
+        self._rtcp.handle_timers()
         self._engines.handle_lingering(now)
         self._recorder.handle_timer()
         table, high = self._table, self._table.high
@@ -305,7 +305,7 @@ class Director:
             self._plane.remove_leg(leg, sock)
             self._discard(sock, rtcp_sock)
             raise CommandError("bad_command", str(error)) from error
-        self._rtcp.open(leg, party, time.monotonic())
+        self._rtcp.open(leg, party)
         self._calls[name] = call
         return call
 

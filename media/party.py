@@ -59,8 +59,8 @@ class Party:
         self.port: int = name[1]
         self.sock = sock
         self.rtcp = rtcp
-        self.on_rtcp: Callable[[memoryview], bool] | None = None
-        """Takes RTCP of the party's; whether it was any."""
+        self.on_rtcp: Callable[[memoryview, float], bool] | None = None
+        """Takes RTCP of the party's and its age in seconds; whether it was any."""
         self._plane = plane
         self._leg = leg
         self._on_first_packet = on_first_packet
@@ -278,11 +278,10 @@ class Party:
         path = self.rtcp
         if path is None:
             return True
-        n, source = path.sock.recvfrom_into(buffer)
-        address = (source[0], source[1])
+        n, address, age_s = path.receive_untrusted(buffer)
         if self._is_muxed or not path.is_theirs(address, self._latched):
             return False
-        if self._take_rtcp_untrusted(buffer[:n]):
+        if self._take_rtcp_untrusted(buffer[:n], age_s):
             path.latched = address
         return True
 
@@ -293,7 +292,7 @@ class Party:
         except SrtpError as error:
             raise OSError(str(error)) from None
 
-    def _take_rtcp_untrusted(self, datagram: memoryview) -> bool:
+    def _take_rtcp_untrusted(self, datagram: memoryview, age_s: float = 0.0) -> bool:
         """One datagram of the party's; whether it was RTCP, and of its key."""
         if self._srtp is not None:
             n = self._srtp.unprotect_untrusted(datagram, self._plane.tick, is_rtcp=True)
@@ -301,7 +300,7 @@ class Party:
                 self._leg.counters.srtp_invalid += 1
                 return False
             datagram = datagram[:n]
-        return self.on_rtcp is not None and self.on_rtcp(datagram)
+        return self.on_rtcp is not None and self.on_rtcp(datagram, age_s)
 
     def close(self) -> None:
         """Closes the sockets."""

@@ -53,7 +53,7 @@ def stream_figures(leg: Leg, table: LegTable, tick: int, base: SenderFigures) ->
     loss = reception.summarise(leg.receiver.highest_sequence, int(table.packets_in[row]))
     ssrc, jitter_ms = int(table.ssrc_in[row]), float(table.jitter[row])
     jitter = round(jitter_ms * leg.receiver.config.clock_rate / 1000)
-    return StreamFigures(sender, SourceFigures(ssrc, jitter, loss), _metrics(leg, ssrc, jitter_ms, loss))
+    return StreamFigures(sender, SourceFigures(ssrc, jitter, loss), lambda: _metrics(leg, ssrc, jitter_ms, loss))
 
 
 def _metrics(leg: Leg, ssrc: int, jitter_ms: float, loss: LossSummary) -> VoipMetrics:

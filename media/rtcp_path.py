@@ -7,6 +7,9 @@ came from.  Whose address is neither the signalled one nor the one that the part
 from __future__ import annotations
 
 import socket
+import struct
+import time
+from typing import Final
 
 import attrs
 
@@ -15,6 +18,11 @@ from media.control import ControlError, StreamConfig
 __all__ = ["Address", "RtcpPath", "address_of", "is_nowhere", "rtcp_address_of"]
 
 Address = tuple[str, int]
+_SO_TIMESTAMPNS: Final = 35
+"""Linux; Python has no name for it.  Control messages have the same number."""
+_TIMESPEC: Final = struct.Struct("@ll")
+MAX_AGE_S: Final = 1.0
+"""Older than a worker's stall: then the wall clock was set."""
 
 
 def is_nowhere(address: Address) -> bool:
@@ -62,6 +70,9 @@ class RtcpPath:
     signalled: Address | None = None
     latched: Address | None = None
 
+    def __attrs_post_init__(self) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
     def configure(self, signalled: Address | None) -> None:
         if signalled != self.signalled:
             self.signalled, self.latched = signalled, None
@@ -77,6 +88,20 @@ class RtcpPath:
         if rtp_source is None or source[0] != rtp_source[0]:
             return False
         return self.latched is None or self.latched[0] != rtp_source[0]
+
+    def receive_untrusted(self, buffer: memoryview) -> tuple[int, Address, float]:
+        """One datagram: its length, its source, and since when it has been lying here, in seconds.
+
+        Raises:
+            OSError: as the socket does.
+        """
+        n, ancillary, _, source = self.sock.recvmsg_into([buffer], 64)
+        age_s = 0.0
+        for _, kind, data in ancillary:
+            if kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
+                age_s = time.time() - seconds - nanoseconds * 1e-9
+        return n, (source[0], source[1]), age_s if 0 <= age_s <= MAX_AGE_S else 0.0
 
     def send(self, packet: bytes) -> None:
         """Raises OSError: as the socket does."""

@@ -94,11 +94,11 @@ class SourceFigures:
 
 @attrs.frozen(slots=True)
 class StreamFigures:
-    """For one report."""
+    """For one report; ``metrics`` are computed only where somebody wants them."""
 
     sender: SenderFigures
     source: SourceFigures | None
-    metrics: VoipMetrics | None = None
+    metrics: Callable[[], VoipMetrics] | None = None
 
 
 @attrs.define
@@ -308,7 +308,7 @@ class RtcpSession:
             self._last_rr = None
         if figures.metrics is not None:
             round_trip_ms = round((self.round_trip_s or 0.0) * 1000)
-            blocks.append(attrs.evolve(figures.metrics, round_trip_ms=round_trip_ms))
+            blocks.append(attrs.evolve(figures.metrics(), round_trip_ms=round_trip_ms))
         return tuple(blocks)
 
     # ---- intervals

@@ -172,12 +172,12 @@ def test_loss_is_told() -> None:
 def test_extended_reports_only_for_who_wants_them() -> None:
     metrics = VoipMetrics(ssrc=THEIRS, loss_rate=3)
     made = session()
-    assert len(report(made, 0.0, figures(0, 5, metrics=metrics))) == 2
+    assert len(report(made, 0.0, figures(0, 5, metrics=lambda: metrics))) == 2
     made.configure(Bandwidth(), clock_rate=8000, sends_xr=True, now=10.0)
-    extended = report(made, 10.0, figures(0, 6, metrics=metrics))[2]
+    extended = report(made, 10.0, figures(0, 6, metrics=lambda: metrics))[2]
     assert isinstance(extended, ExtendedReport)
     assert [type(one) for one in extended.blocks] == [ReferenceTime, VoipMetrics]
-    extended = report(made, 10.0, figures(9, 7, metrics=metrics))[2]
+    extended = report(made, 10.0, figures(9, 7, metrics=lambda: metrics))[2]
     assert isinstance(extended, ExtendedReport)
     assert extended.blocks == (metrics,)
 
