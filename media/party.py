@@ -279,7 +279,7 @@ class Party:
         if path is None:
             return True
         n, address, age_s = path.receive_untrusted(buffer)
-        if self._is_muxed or not path.is_theirs(address, self._latched):
+        if not path.is_theirs(address, self._latched):
             return False
         if self._take_rtcp_untrusted(buffer[:n], age_s):
             path.latched = address
