@@ -34,7 +34,8 @@ record     ``path``: absolute, ending in ``.wav`` or ``.opus``; ``format``: ``wa
            or ``cut``; ``about``: object for the sidecar.  Records the leg in stereo; the reply waits for no disk.
            Errors: ``no_writer``, ``bad_command`` (it is being recorded already).
 record_…   ``record_pause``, ``record_resume``, ``record_stop``.  A released leg's recording ends by itself.
-stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms …).
+stats      Reply ``stats`` of the leg (packets, octets, lost, late, jitter_ms, concealed_ms, ttfb_ms, round_trip_ms,
+           peer_loss_percent …; see docs/media.md).
 ping       Reply ``load`` (share of its time that the worker needs, smoothed, 0–1; see `media.load`), ``latest`` (of the
            last second), ``cpu``, ``waited``, ``legs``, ``sockets``, ``max_late_ms``, ``guarded``
            (packets and engine messages dropped because of an error of the worker's own), ``no_port`` (legs refused
