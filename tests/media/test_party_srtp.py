@@ -158,7 +158,7 @@ def test_reports_beside_the_audio(rig: Rig, packets: int) -> None:
     """RFC 5761: SRTCP is told from SRTP before it is decrypted, by the open socket and by the connected one."""
     seen: list[bytes] = []
 
-    def take(datagram: memoryview) -> bool:
+    def take(datagram: memoryview, _age_s: float) -> bool:
         seen.append(bytes(datagram))
         return True
 
