@@ -32,6 +32,8 @@ HELLO_DEADLINE_S: Final = 10.0
 """The host starts a process first."""
 RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S: Final = 5.0
+STABLE_S: Final = 10.0
+"""A worker that was lost sooner is sought again with the growing pause, as one that cannot be reached."""
 WATCH_S: Final = 0.25
 SILENCE_S: Final = 2.0
 IDLE_POLL_S: Final = 0.1
@@ -69,6 +71,8 @@ class RemoteWorkers:
         self._tls = tls
         self._resolve = resolve if resolver is None else resolver
         self._keepers: dict[str, trio.CancelScope] = {}
+        self._failures: dict[str, str] = {}
+        """Why a slot has no worker."""
         self._silent: set[WorkerLink] = set()
         self._pool: MediaPool
         self._nursery: trio.Nursery
@@ -117,23 +121,28 @@ class RemoteWorkers:
     # ---- one slot
 
     async def _keep(self, slot: str, address: str, scope: trio.CancelScope) -> None:
-        delay_s, told = RETRY_FIRST_S, ""
+        delay_s = RETRY_FIRST_S
         with scope:
             while True:
                 try:
                     stream = await self._connect(address)
                 except (OSError, trio.TooSlowError, trio.BrokenResourceError, MediaError) as error:
-                    detail = f"no connection: {_explain(error)}"
-                    if detail != told:
-                        self._pool.tell_lost(slot, detail)
-                    told = detail
+                    self._tell_failure(slot, f"no connection: {_explain(error)}")
                 else:
                     lost = trio.Event()
                     self._nursery.start_soon(self._serve, slot, stream, lost)
-                    delay_s, told = RETRY_FIRST_S, ""
+                    began = trio.current_time()
                     await lost.wait()
+                    if trio.current_time() - began > STABLE_S:
+                        delay_s = RETRY_FIRST_S
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
+
+    def _tell_failure(self, slot: str, detail: str) -> None:
+        """Once, however often it is tried."""
+        if self._failures.get(slot) != detail:
+            self._failures[slot] = detail
+            self._pool.tell_lost(slot, detail)
 
     async def _connect(self, address: str) -> trio.abc.Stream:
         """Raises OSError, trio.TooSlowError, trio.BrokenResourceError."""
@@ -161,9 +170,10 @@ class RemoteWorkers:
                     await link.command("hello", deadline_s=HELLO_DEADLINE_S, version=CONTROL_VERSION)
                     await link.command("ping", deadline_s=HELLO_DEADLINE_S)
                 except MediaError as error:
-                    self._pool.tell_lost(slot, f"no worker: {error}")
+                    self._tell_failure(slot, f"no worker: {error}")
                     nursery.cancel_scope.cancel()
                 else:
+                    self._failures.pop(slot, None)
                     self._pool.put(slot, link)
                     await _watch(link)
                     self._silent.add(link)
