@@ -70,7 +70,6 @@ class Worker:
         self._control = control
         control.setblocking(False)
         self._urgent = UrgentPoll()
-        self._timer = TickTimer()
         self._plane = MediaPlane(config.max_legs)
         self._ports = PortPool(
             config.address, config.first_port, config.last_port, rest_s=config.port_rest_s, dscp=config.dscp
@@ -80,7 +79,9 @@ class Worker:
         self._unsent = bytearray()
         self._is_running = True
         self._is_draining = False
+        # the timer right behind the epoch: a phase between the two would be taken for lateness
         self._epoch = time.monotonic()
+        self._timer = TickTimer()
         self._meter = LoadMeter(self._epoch, time.thread_time())
         self._max_late_ms = 0.0
         self._faults = 0
