@@ -12,6 +12,7 @@ from ims_as.config_values import bounded
 __all__ = [
     "AnswerConfig",
     "AnswerMode",
+    "BackgroundConfig",
     "BargeIn",
     "DigitsConfig",
     "RecordingConfig",
@@ -110,6 +111,16 @@ class TransferConfig:
     early_media: TransferEarlyMedia = TransferEarlyMedia.IGNORE
     """Ringback and announcements of the target before it answers: ``ignore`` (the caller stays with the agent) or
     ``relay`` (the caller hears them)."""
+
+
+@attrs.frozen
+class BackgroundConfig:
+    """What a caller hears under everything else while an agent has it: a room, an office."""
+
+    clip: str | None = None
+    """WAV or Ogg/Opus file, played in a loop; none: nothing."""
+    level_db: float = bounded(-24.0, -60, 0)
+    """Its level against the file's own, dB."""
 
 
 class RecordingMode(Enum):

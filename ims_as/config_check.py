@@ -87,9 +87,9 @@ def _check_agents(config: Config) -> Iterator[tuple[str, str]]:
         for index, engine in enumerate(agent.engines):
             if problem := _engine_problem(engine):
                 yield f"agents.{name}.engines[{index}].url", problem
-        clip = agent.filler.clip
-        if clip is not None and not clip.startswith("builtin:") and not Path(clip).is_file():
-            yield f"agents.{name}.filler.clip", f"no such file: {clip}"
+        for place, clip in (("filler", agent.filler.clip), ("background", agent.background.clip)):
+            if clip is not None and not clip.startswith("builtin:") and not Path(clip).is_file():
+                yield f"agents.{name}.{place}.clip", f"no such file: {clip}"
 
 
 def _check_recording(config: Config) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ import attrs
 from ims_as.config_agents import (
     AnswerConfig,
     AnswerMode,
+    BackgroundConfig,
     BargeIn,
     DigitsConfig,
     RecordingConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "AnswerConfig",
     "AnswerMode",
     "ApiConfig",
+    "BackgroundConfig",
     "BargeIn",
     "CdrConfig",
     "Config",
@@ -338,6 +340,7 @@ class AgentConfig:
     answer: AnswerConfig = attrs.field(default=AnswerConfig())
     transfer: TransferConfig = attrs.field(default=TransferConfig())
     outbound: OutboundConfig = OutboundConfig()
+    background: BackgroundConfig = attrs.field(default=BackgroundConfig())
     recording: RecordingConfig = attrs.field(default=RecordingConfig())
 
 

@@ -175,6 +175,10 @@ class EngineTarget:
     filler_after_ms: int = 700
     """Filler when the engine says nothing for so long after the caller stopped speaking; 0: never."""
     filler_clip: str | None = None
+    background: str | None = None
+    """Clip that the party hears, in a loop, under everything else."""
+    background_db: float = -24.0
+    """Its level against the file's own."""
     barge_in: str = "engine"
     """``local``: when the caller speaks over the engine, what it had queued is dropped at once, and what it goes on
     saying too, until it has said ``clear`` or paused; ``engine``: it says ``clear`` itself."""

@@ -50,7 +50,7 @@ class Director:
         self._ports = ports
         self._emit = emit
         self._calls: dict[str, Call] = {}
-        self._clips = ClipPlayer(plane.table, self._event)
+        self._clips = ClipPlayer(plane.table, plane.downlink.mixer, self._event)
         self._engines = Engines(plane, urgent, self._clips, self._event)
         self._turns = Turns(plane, self._clips, self._engines, self._event)
         self._one_way = OneWayWatch(plane.table, plane.leg_of, self._event)
@@ -162,6 +162,7 @@ class Director:
             self._engines.drop(call, "bridged")
             self._clips.stop(call.leg)
             self._plane.uplink.digits.release(call.leg)
+            self._clips.set_background(call.leg, None, 0.0)
             row = call.leg.row
             self._table.bank[row] = -1
             self._table.peer[row] = peer.leg.row

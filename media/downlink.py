@@ -37,6 +37,7 @@ from media import g711
 from media.leg import Leg
 from media.leg_sender import LegSender
 from media.levels import AUDIBLE_POWER, LevelMeter, is_due, power_of
+from media.mixing import Mixer
 from media.playout import MAX_POSTPONED, RING_FRAMES, PlayoutBank, ahead_ticks
 from media.record.tap import Tap
 from media.rtp import PacketBlock
@@ -106,6 +107,7 @@ class Downlink:
     ) -> None:
         self._table = table
         self._tap = tap or Tap(table)
+        self.mixer = Mixer(table)
         self._banks = banks
         self._user = user
         self._batch = batch_rows
@@ -184,6 +186,10 @@ class Downlink:
             return
         clip = table.clip[rows] & ~has_audio
         is_busy = has_audio | clip | (table.source[rows] != Source.SILENCE)
+        if self.mixer.active:
+            is_bed = table.mixed[rows] & ~is_busy
+            self._note_silence(rows[is_bed], tick)
+            is_busy |= is_bed
         silent, busy = rows[~is_busy], rows[is_busy]
         if len(silent):
             self._send_silence(silent, size, tick)
@@ -266,11 +272,7 @@ class Downlink:
 
     def _send_silence(self, rows: NDArray[np.intp], size: int, tick: int) -> None:
         table = self._table
-        # back to the nominal time, one sub-tick per frame, now that nobody hears it
-        drift = table.nominal[rows] - table.due[rows]
-        table.due[rows] += np.sign(drift)
-        table.inserted[rows] += 1
-        self._owe_one(rows, tick)
+        self._note_silence(rows, tick)
         by_leg = table.by_leg[rows]
         if by_leg.any():
             silence = np.zeros(size, np.float32)
@@ -278,6 +280,15 @@ class Downlink:
             rows = rows[~by_leg]
         if len(rows):
             self._finish(rows, np.broadcast_to(g711.SILENCE[table.codec[rows]][:, None], (len(rows), FRAME_SAMPLES)))
+
+    def _note_silence(self, rows: NDArray[np.intp], tick: int) -> None:
+        """Neither engine nor clip has anything for ``rows``."""
+        table = self._table
+        # back to the nominal time, one sub-tick per frame, now that nobody hears it
+        drift = table.nominal[rows] - table.due[rows]
+        table.due[rows] += np.sign(drift)
+        table.inserted[rows] += 1
+        self._owe_one(rows, tick)
 
     def _send_audio(
         self,
@@ -316,6 +327,8 @@ class Downlink:
             self._measure(rows, line, tick)
         n_tail = size // _TAILS
         table.tail[rows, :n_tail] = line[:, -n_tail:]
+        if self.mixer.active:
+            self.mixer.mix(rows, line)
         if self._tap.active:
             self._tap.tell(rows, line)
         by_leg = table.by_leg[rows]
@@ -351,6 +364,8 @@ class Downlink:
         """No click: the new source fades in from a mirror image of what was sent last."""
         table = self._table
         n_tail = line.shape[1] // _TAILS
+        if self.mixer.n_filler:  # it goes on under the speech, which begins from nothing
+            table.tail[rows[(before == Source.CLIP) & (after == Source.ENGINE) & table.filler[rows]]] = 0
         tail = table.tail[rows[changed], :n_tail]
         ramp = _RAMPS[n_tail]
         line[changed, :n_tail] = line[changed, :n_tail] * ramp + tail[:, ::-1] * (1 - ramp)

@@ -56,6 +56,7 @@ class Engines:
         call.hangup_reason = ""
         leg.filler.after_ticks = target.filler_after_ms // TICK_MS
         leg.filler_clip = target.filler_clip
+        self._clips.set_background(leg, target.background, target.background_db)
         leg.inband_dtmf, leg.mutes_digits = target.inband_dtmf, target.mute_digits
         self._plane.uplink.digits.configure(leg)
         self._table.peer[leg.row] = -1

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from media import g711
 from media.clips import Clip
@@ -17,6 +18,7 @@ from media.conversation import Conversation
 from media.dtmf import Digit, DtmfParseError, DtmfReceiver, DtmfSender
 from media.filler import FillerPolicy
 from media.losses import LossPattern
+from media.mixing import FADE_FRAMES
 from media.noise import COMFORT_NOISE, ComfortNoise
 from media.order import GapBuffer, Released, RestartWatch, Verdict
 from media.packetiser import Packetiser, packetiser_for
@@ -384,7 +386,11 @@ class Leg:
     clip_name: str = ""
     clip_position: int = 0
     clip_loop: bool = False
+    clip_frames: int = 0
+    """Of a clip that fades in: how many frames it has been heard."""
     filler_clip: str | None = None
+    background: str | None = None
+    background_db: float = 0.0
     inband_dtmf: str = "never"
     """Whether digits are listened for in the audio: see `media.inband`."""
     mutes_digits: bool = False
@@ -406,7 +412,7 @@ class Leg:
         coded = self.receiver.coded
         return LINE_RATE_HZ if coded is None else coded.codec.sample_rate_hz
 
-    def next_clip_frame(self) -> tuple[Clip, bool]:
+    def next_clip_frame(self) -> tuple[Clip | NDArray[np.float32], bool]:
         """The next 20 ms of the clip; True with the last one of a clip that does not loop."""
         clip = self.clip
         if clip is None:
@@ -418,7 +424,12 @@ class Leg:
         if self.clip_position >= len(clip):
             self.clip_position = 0
             ended = not self.clip_loop
-        return clip[start : start + size], ended
+        frame = clip[start : start + size]
+        if self.clip_frames >= FADE_FRAMES:
+            return frame, ended
+        self.clip_frames += 1
+        rise = np.linspace(self.clip_frames - 1, self.clip_frames, size, dtype=np.float32) / np.float32(FADE_FRAMES)
+        return frame * rise, ended
 
     def octets_out(self, table: LegTable) -> int:
         """Of payload."""

@@ -117,6 +117,8 @@ class LegTable:
         self.marker = column("?")
         self.tail = column("f4", 2 * TAIL_SAMPLES)
         self.clip = column("?")  # a clip plays
+        self.filler = column("?")  # the clip is filler: it fades out under speech
+        self.mixed = column("?")  # something is heard under what is sent: `media.mixing`
         self.held = column("?")  # the engine's audio waits until the clip has been heard
         self.event = column("?")  # a telephone event is being sent
         self.packets_out = column("i8")

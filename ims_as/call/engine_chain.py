@@ -159,6 +159,8 @@ class EngineChain:
             start=start,
             filler_after_ms=agent.filler.after_ms,
             filler_clip=agent.filler.clip,
+            background=agent.background.clip,
+            background_db=agent.background.level_db,
             barge_in=agent.barge_in.value,
             digits=False,  # they come from us, who know those that came by INFO too
             inband_dtmf=call.context.config.media.inband_dtmf.value,

@@ -256,6 +256,8 @@ def read_opus_untrusted(octets: bytes | memoryview, max_s: float) -> NDArray[np.
     samples = np.concatenate(parts)[skip:]
     if end is not None and skip < end < n:
         samples = samples[: end - skip]
+    if not len(samples):
+        raise OggError("empty")
     if gain:
         louder = samples.astype(np.float32) * np.float32(10 ** (gain / 256 / 20))
         samples = np.clip(np.rint(louder), -32768, 32767).astype(np.int16)

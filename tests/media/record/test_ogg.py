@@ -135,6 +135,19 @@ def test_hostile_files() -> None:
         list(iterate_packets_untrusted(endless))
 
 
+def test_a_file_of_nothing_but_what_is_left_out_at_the_beginning_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.opus"
+    record(path, tones(0.02))
+    octets = bytearray(path.read_bytes())
+    at = octets.find(b"OpusHead") + 10
+    octets[at : at + 2] = b"\xff\xff"
+    octets[22:26] = bytes(4)
+    head = bytes(octets[: at + 13])
+    octets[22:26] = checksum(head).to_bytes(4, "little")
+    with pytest.raises(OggError, match="empty"):
+        read_opus_untrusted(bytes(octets), 10)
+
+
 def _continued(page: bytes) -> bytes:
     """The same page without the end of its packet."""
     cut = bytearray(page)
