@@ -25,6 +25,8 @@ MAX_CONCEALED: Final = 50
 """Frames made up for one gap: a second; a longer gap is cut short, the engine gains nothing from silence in a burst."""
 NO_DATA: Final = b""
 """A frame that its sender left out: comfort noise, not loss."""
+MAX_SURPLUS: Final = 10
+"""Frames; more than 200 ms of a pause is not due to jitter, and not made up for."""
 MAX_MISSING: Final = 500
 """Frames; a larger step of the timestamp is a new stream's."""
 
@@ -38,6 +40,7 @@ class CodedStream:
 
     Attributes:
         is_pausing: what came last announced a pause (DTX).
+        surplus: frames made up beyond the sender's time: the next pause is made so much shorter.
         octets_out: payload octets sent.
         heard, said: the last frames with speech received and sent, as the codec has them; None: none yet.
     """
@@ -46,6 +49,7 @@ class CodedStream:
     send_parameters: Parameters
     receive_parameters: Parameters
     is_pausing: bool = False
+    surplus: int = 0
     octets_out: int = 0
     heard: bytes | None = None
     said: bytes | None = None
@@ -87,6 +91,7 @@ class CodedStream:
         self._owed = 0
         self._rest = self._rest[:0]
         self.is_pausing = False
+        self.surplus = 0
         if self._adaptation is not None:
             self._adaptation.restart()
 
@@ -111,10 +116,9 @@ class CodedStream:
         first = 0
         if self._next is not None:
             ahead = ((packet.timestamp - self._next + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-            if 0 < ahead <= MAX_MISSING * line and missing:
-                n_lines, self._owed = divmod(ahead + self._owed, line)
-                items = [None] * max(0, min(n_lines, MAX_CONCEALED) - filled)
-                if 0 < unpacked.repeats <= len(items):
+            if 0 <= ahead <= MAX_MISSING * line:
+                items = self._items_until(ahead, missing, filled)
+                if missing and 0 < unpacked.repeats <= len(items):
                     items[-unpacked.repeats :] = [Redundancy(unpacked.frames[0] or b"")]
             elif -len(unpacked.frames) * step < ahead < 0:
                 first = -ahead // step  # sent once more
@@ -127,6 +131,20 @@ class CodedStream:
         if unpacked.frames and not unpacked.is_pause:
             self.heard = unpacked.frames[-1]
         return items
+
+    def _items_until(self, ahead: int, missing: int, filled: int) -> list[CodedItem]:
+        """For the time between what came before and a packet that is ``ahead`` of it, less what was made up meanwhile.
+
+        So pauses last as long as the sender says, however unevenly their packets come.
+        """
+        n_lines = 0
+        if ahead:
+            n_lines, self._owed = divmod(ahead + self._owed, self.codec.frame_timestamps)
+        due = n_lines - filled - self.surplus
+        self.surplus = min(max(0, -due), MAX_SURPLUS)
+        if missing:
+            return [None] * min(max(0, due), MAX_CONCEALED)
+        return [NO_DATA] * min(max(0, due), MAX_SURPLUS)
 
     def decode(self, item: CodedItem) -> Iterator[NDArray[np.float32]]:
         """Lines of 20 ms, shape (1, `line_samples`); none or several for a codec with shorter or longer frames."""

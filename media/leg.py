@@ -221,6 +221,10 @@ class Receiver:
         if self._gap is not None and (deadline := self._gap.next_deadline()) is not None:
             fill_at[self.row] = max(deadline, tick) + 1
             return False
+        if self.coded is not None and self.coded.is_pausing and self.coded.surplus:
+            self.coded.surplus -= 1
+            fill_at[self.row] += FRAME_TICKS
+            return False
         if self.filled or int(fill_at[self.row]) == self._fill_postponed:
             return True
         patience = self._patience.beyond_usual_ticks(float(self.table.jitter[self.row]), tick)

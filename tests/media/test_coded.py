@@ -106,7 +106,8 @@ def test_a_payload_that_cannot_be_read_costs_itself() -> None:
     stage.receive(l16_packet(ramp(1)[:7], 1))
     stage.receive(l16_packet(ramp(2), 2))
     assert stage.leg.counters.invalid == 1
-    assert (stage.audio_up() == np.concatenate([ramp(0), ramp(2)])).all()
+    heard = stage.audio_up().reshape(3, SIZE)  # its time passes
+    assert (heard[[0, 2]] == [ramp(0), ramp(2)]).all()
 
 
 def test_jitter_is_measured_by_the_codecs_clock() -> None:

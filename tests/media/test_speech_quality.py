@@ -30,6 +30,7 @@ NARROW_DB, G711_LOSS_DB = 25.0, 10.0
 """What our resampling to 16 kHz leaves; and of two concealments of the same losses that are not the same."""
 WIDE_DB = 18.0
 """60 and more, but that comfort noise may begin elsewhere; a frame too much in speech leaves less than 3."""
+PAUSES_DB = 15.0
 PHONE_DB = 20.0
 """The fade at the engine's first frame, and a coder that begins with it."""
 
@@ -71,6 +72,20 @@ def test_the_engine_hears_what_the_codec_alone_makes_of_it(label: str, network: 
 @pytest.mark.parametrize("label", ["AMR 12.2", "G729"])
 def test_narrowband_codecs_too(label: str) -> None:
     assert heard_like(SPOKEN[label], Network(loss=0.03, jitter_ms=60)) > NARROW_DB
+
+
+@pytest.mark.parametrize("label", ["AMR 12.2", "AMR-WB 12.65"])
+@pytest.mark.parametrize("jitter_ms", [0, 40, 80])
+def test_pauses_last_as_long_as_the_phone_makes_them(label: str, jitter_ms: float) -> None:
+    """They are comfort noise made up in real time, while packets come unevenly (DTX)."""
+    spoken = SPOKEN[label]
+    pauses = [np.zeros(RATE_HZ * 3 // 4, np.int16)] * 4
+    word = recording("cards-001.wav")
+    pcm = np.concatenate([LEAD, *(part for pause in pauses for part in (word, pause)), word])
+    packets = encode_all(spoken, at_rate(pcm, RATE_HZ, spoken.rate_hz))
+    alone = at_rate(decode_alone(spoken, packets, lambda _: False), spoken.rate_hz, RATE_HZ)
+    heard, _ = hear(spoken, packets, Impairment(Network(jitter_ms=jitter_ms), 5))
+    assert likeness_db(alone, heard) > PAUSES_DB
 
 
 @pytest.mark.parametrize("label", ["PCMU", "G722"])
