@@ -130,8 +130,8 @@ def test_each_understands_the_other(tmp_path: Path, mux: str) -> None:
     assert (stats["peer_lost"], stats["peer_hears_nothing"]) == (0, False)
     assert stats["peer_jitter_ms"] < 50
     assert [stats[name] for name in ("rtcp_invalid", "invalid", "stranger", "resync")] == [0] * 4
-    # before it shares the port it sends one to the other, when nobody is known to be the party yet
-    assert stats["rtcp_stranger"] <= int(stream.rtcp_mux)
+    # its first report may come before its first RTP, from an address of the machine that it has not signalled
+    assert stats["rtcp_stranger"] <= 1
     # what baresip knows of what it sends it has from our reports, and of what it receives from itself
     log = (tmp_path / "log").read_text(errors="replace")
     reported, lost, jitter = (read_summary(log, name) for name in (r"pkt\.report", "lost", "jitter"))
