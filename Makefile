@@ -29,7 +29,7 @@ system:
 		libvo-amrwbenc0:libvo-amrwbenc.so.0 libopus0:libopus.so.0 libspandsp2:libspandsp.so.2 \
 		libbcg729-0:libbcg729.so.0 \
 		freediameter:freeDiameterd freediameter-extensions:freeDiameterd \
-		ffmpeg:ffmpeg rtpengine-daemon:rtpengine
+		ffmpeg:ffmpeg opus-tools:opusinfo rtpengine-daemon:rtpengine
 
 demo: setup
 	$(BIN)/ims-as demo --report demo-report

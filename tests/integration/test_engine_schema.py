@@ -50,6 +50,7 @@ def test_a_call():
     ("text", "valid"),
     [
         ({"event": "ready"}, True),
+        ({"event": "record_start"}, True),
         ({"event": "transfer", "target": "served-user", "data": {"why": 1}}, True),
         ({"event": "transfer"}, False),
         ({"event": "transcript", "role": "user", "text": "hello", "final": True}, True),
