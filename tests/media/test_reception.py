@@ -56,6 +56,15 @@ def test_losses_and_bursts_are_those_of_the_definition(middle: list[bool], first
     )
 
 
+@pytest.mark.parametrize(("good", "is_burst"), [(GMIN - 1, True), (GMIN, False)])
+def test_so_many_good_packets_end_a_burst(good: int, is_burst: bool) -> None:
+    fates = [*[True] * 40, False, *[True] * good, False, *[True] * 40]
+    reception, highest, packets = received(fates, 65530)
+    bursts = reception.summarise(highest, packets).bursts
+    assert bursts.burst_packets == (good + 2 if is_burst else 0)
+    assert (bursts.gap_density == 0) == is_burst
+
+
 def test_a_fraction_is_that_since_the_last_summary() -> None:
     reception = Reception.starting(10, 1)
     assert reception.summarise(19, 10).fraction_lost == 0
