@@ -159,8 +159,8 @@ The engine's speech, sent in real time; the phone puts packets in order and wait
 ## Words understood
 
 PocketSphinx, errors in percent of 113 words: alone / through ims-as at 80 ms of jitter, clean at 0 and at 80. A word is
-0.9 points, and one or two of them are chance: with packets lost PCMA has fewer errors than without. The language model is
-of the sentences, with half of its weight left to any other order of their words.
+0.9 points, and one or two of them are chance: with packets lost PCMA has fewer errors than without. The language model
+is of the sentences, with half of its weight left to any other order of their words.
 
 {words_table}
 
