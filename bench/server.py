@@ -86,6 +86,7 @@ def running_server(work: Path, engine_url: str, *overrides: str) -> Iterator[Ser
         f'sip.listen=["udp:{AS_HOST}:{AS_PORT}"]',
         f"media.address={AS_HOST}",
         "media.ports=20000-39999",
+        "media.max_load=1",  # what it can do is what is measured
         "limits.calls=5000",
         "limits.calls_per_second=5000",
         f"api.listen={AS_HOST}:{API_PORT}",

@@ -166,7 +166,7 @@ def _config(prefix: str, host: str, targets: dict[str, Target]) -> dict[str, Any
     return {
         "identity": IDENTITY,
         "sip": {"listen": listen, "trusted_peers": [f"{prefix}.0/24", "::1/128"]},
-        "media": {"address": host, "ports": "20000-21999"},
+        "media": {"address": host, "ports": "20000-21999", "max_load": 1},
         "agents": agents,
         "routing": [
             {"match": {"request_uri": "^sip:b2bua@"}, "role": "b2bua"},

@@ -123,7 +123,7 @@ def build_config(addresses: LabAddresses, directory: Path) -> dict[str, Any]:
             "peers": [{"address": f"tcp:{addresses.hss}:3868"}],
             "sh": {"service_indication": SERVICE_INDICATION.decode()},
         },
-        "media": {"address": addresses.ims_as, "ports": f"{RTP_PORTS.start}-{RTP_PORTS.stop - 1}"},
+        "media": {"address": addresses.ims_as, "ports": f"{RTP_PORTS.start}-{RTP_PORTS.stop - 1}", "max_load": 1},
         "agents": {"default": {"engines": [{"type": "websocket", "url": addresses.engine_url, "rate": 16000}]}},
         "limits": {"calls": 100, "latency_target_ms": 1000},  # speech is recognised on the same machine
         "api": {"listen": f"{addresses.ims_as}:8080"},
