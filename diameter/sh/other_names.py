@@ -22,6 +22,8 @@ from diameter.sh.puller import HSS_MEMORY_S, ShPuller
 
 __all__ = ["OtherNames", "join_ifcs"]
 
+MAX_VAIN = 3
+"""After so many users in a row for whom no name brought anything, the HSS is not asked so for a while."""
 _REFERENCES = (DataReference.INITIAL_FILTER_CRITERIA,)
 _CRITERION = "InitialFilterCriteria"
 
@@ -47,6 +49,7 @@ class OtherNames:
         self._puller = puller
         self._names = tuple(names)
         self._not_before = float("-inf")
+        self._vain = 0
 
     async def complete(self, answer: PullAnswer, impu: str, keys: ShKeys, deadline: float) -> PullAnswer:
         """The answer with criteria, if any other name brings them in time; never an error."""
@@ -70,8 +73,10 @@ class OtherNames:
         async with trio.open_nursery() as nursery:
             for name in self._names:
                 nursery.start_soon(ask, name)
-        if refusals == len(self._names):
-            self._not_before = trio.current_time() + HSS_MEMORY_S  # it does not give criteria to anybody like us
+        self._vain = 0 if found else self._vain + 1
+        if refusals == len(self._names) or self._vain == MAX_VAIN:
+            self._vain = 0
+            self._not_before = trio.current_time() + HSS_MEMORY_S  # it gives no criteria to anybody like us
         if not found:
             return answer
         parts = [found[name] for name in self._names if name in found]

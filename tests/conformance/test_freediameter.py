@@ -21,6 +21,7 @@ from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig
 from ims_as.sip.invite_session import Answered
 from ims_as.transport.tls import TlsContexts, TlsOptions
+from tests.support.hss_world import OWN_CRITERIA
 from tests.support.world import BOB, until, world
 
 REALM = "ims.example.net"
@@ -79,7 +80,7 @@ class Core:
         users = [
             Subscriber(impi=user(n)[4:], impus=[user(n)], repository={SI: profile(str(n))}) for n in range(n_users)
         ]
-        users.append(Subscriber(impi=BOB[4:], impus=[BOB], repository={SI: profile("Guten Tag")}))
+        users.append(Subscriber(BOB[4:], [BOB], {SI: profile("Guten Tag")}, OWN_CRITERIA))
         hss = LabHss(
             f"127.0.83.{10 + len(self.scopes)}",
             0,

@@ -9,7 +9,7 @@ from conformance.lab.hss import LabHss, Subscriber
 from diameter.node import DiameterNode, NodeConfig, PeerConfig
 from diameter.sh.client import ShClient, ShConfig, ShProfile
 from diameter.sh.messages import UserDataRequest
-from tests.support.hss_world import SERVICE_INDICATION, agent_of, hss_world, profile
+from tests.support.hss_world import OWN_CRITERIA, SERVICE_INDICATION, agent_of, hss_world, profile
 from tests.support.world import BOB, World, until
 
 CAROL = "sip:carol@ims.example.net"
@@ -84,7 +84,7 @@ def test_many_calls_at_once_for_one_user_ask_once():
 
 def test_a_thousand_fetches_for_one_user_cost_one_request():
     async def main() -> None:
-        users = {BOB: Subscriber("bob@x", [BOB], {SERVICE_INDICATION: profile("night")})}
+        users = {BOB: Subscriber("bob@x", [BOB], {SERVICE_INDICATION: profile("night")}, OWN_CRITERIA)}
         hss = LabHss("127.0.0.1", 0, users)
         hss.delay_s = 0.1
         async with trio.open_nursery() as nursery:

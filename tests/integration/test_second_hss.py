@@ -8,6 +8,7 @@ import trio
 
 from conformance.lab.hss import LabHss, Subscriber
 from ims_as.sip.invite_session import Answered
+from tests.support.hss_world import OWN_CRITERIA
 from tests.support.world import until, world
 
 HOSTS = ("127.0.86.1", "127.0.86.2")
@@ -23,7 +24,7 @@ def build_hss(host: str) -> LabHss:
     users = {}
     for number in range(N_CALLS):
         profile = f"<AgentProfile><Greeting>Hello {number}</Greeting></AgentProfile>".encode()
-        users[user(number)] = Subscriber(impi=str(number), impus=[user(number)], repository={SI: profile})
+        users[user(number)] = Subscriber(str(number), [user(number)], {SI: profile}, OWN_CRITERIA)
     return LabHss(host, 3868, users, origin_host=f"hss-{host}")
 
 

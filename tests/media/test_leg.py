@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from media.control import ControlError, StreamConfig
 from media.leg import MAX_CONCEALED, MAX_TTFB, Leg, LegCounters, Receiver, UplinkItem
+from media.mixing import FADE_FRAMES
 from media.order import RESYNC_DISTANCE
 from media.rtp import build_rtp
 from media.table import FRAME_SAMPLES, NEVER, LegTable
@@ -161,6 +162,7 @@ def test_clip_frames_end_or_loop() -> None:
     with pytest.raises(ControlError):
         leg.next_clip_frame()
     leg.clip = np.arange(2 * FRAME_SAMPLES, dtype=np.int16)
+    leg.clip_frames = FADE_FRAMES  # the beginning fades in
     seen = [leg.next_clip_frame() for _ in range(2)]
     assert [ended for _, ended in seen] == [False, True]
     assert int(seen[1][0][0]) == FRAME_SAMPLES

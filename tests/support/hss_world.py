@@ -13,12 +13,18 @@ import trio
 
 from conformance.lab.hss import LabHss, Subscriber
 from ims_as.sip.invite_session import Answered
-from tests.support.world import World, world
+from tests.support.world import IDENTITY, World, world
 
-__all__ = ["AGENTS", "SERVICE_INDICATION", "Hss", "agent_of", "hss_world", "profile"]
+__all__ = ["AGENTS", "OWN_CRITERIA", "SERVICE_INDICATION", "Hss", "agent_of", "hss_world", "profile"]
 
 _networks = itertools.count(1)
 SERVICE_INDICATION = b"ai-voice-agent"
+OWN_CRITERIA = (
+    "<IFCs><InitialFilterCriteria><Priority>1</Priority><ApplicationServer>"
+    f"<ServerName>{IDENTITY}</ServerName><DefaultHandling>0</DefaultHandling>"
+    "</ApplicationServer></InitialFilterCriteria></IFCs>"
+).encode()
+"""A user without any would not have come to us."""
 AGENTS = ("default", "night", "day")
 
 
@@ -39,6 +45,7 @@ class Hss:
                 impi=user.partition(":")[2],
                 impus=[user],
                 repository={} if data is None else {SERVICE_INDICATION: data},
+                ifcs=OWN_CRITERIA,
             )
             for user, data in users.items()
         }

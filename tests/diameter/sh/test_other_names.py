@@ -7,7 +7,7 @@ import trio
 from diameter.dictionary.sh import DataReference
 from diameter.message import Message, Result
 from diameter.sh.messages import UserDataAnswer, UserDataRequest
-from diameter.sh.other_names import join_ifcs
+from diameter.sh.other_names import MAX_VAIN, join_ifcs
 from diameter.sh.userdata import ShData, write_sh_data
 from ifc.model import DefaultHandling
 from ifc.parser import parse_criteria_untrusted
@@ -95,6 +95,20 @@ def test_an_hss_that_refuses_the_other_names_is_not_asked_for_the_next_user():
         await client.fetch(BOB)
         await client.fetch("sip:carol@example.net")
         assert (hss.asked[0], sorted(hss.asked[1:3]), hss.asked[3:]) == (OWN, [ORIG, TERM], [OWN])
+
+    run_clocked(scenario)
+
+
+def test_an_hss_that_has_no_criteria_for_anybody_is_not_asked_for_long():
+    async def scenario(_: trio.Nursery) -> None:
+        hss = LiteralHss()
+        client, _ = build_client(hss.answer, other_server_names=OTHERS, subscribe=False)
+        for number in range(10):
+            await client.fetch(f"sip:user{number}@example.net")
+        assert len(hss.asked) == 10 + len(OTHERS) * MAX_VAIN
+        await trio.sleep(601)
+        await client.fetch("sip:another@example.net")
+        assert len(hss.asked) == 11 + len(OTHERS) * (MAX_VAIN + 1)
 
     run_clocked(scenario)
 
