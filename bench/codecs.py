@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from media.clips import read_wav
+from media.clips import read_file
 from media.codecs import amr, g722, g729, opus
 from media.codecs.native import load_library
 from media.codecs.registry import find_codec
@@ -130,7 +130,7 @@ def measure(name: str, clock_hz: int, rounds: int = ROUNDS) -> tuple[float, floa
     if codec is None:
         raise SystemExit(f"{name}: its library is not installed")
     parameters = {"useinbandfec": "1"} if name == "opus" else {}
-    said = read_wav(SPEECH, codec.sample_rate_hz)[: SECONDS * codec.sample_rate_hz]
+    said = read_file(SPEECH, codec.sample_rate_hz)[: SECONDS * codec.sample_rate_hz]
     lines = [piece.astype(np.float32) for piece in _pieces(said, codec.frame_samples)]
     source = CodedStream(codec, parameters, parameters)
     packets, frames = [], []

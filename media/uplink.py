@@ -89,6 +89,8 @@ class Uplink:
         self._headers = HeaderColumns(self.block.octets)
         self._codes = self.block.octets[:, HEADER_BYTES:_PLAIN_BYTES]
         self._watched: set[int] = set()
+        self._gathered: dict[int, dict[int, NDArray[np.float32]]] = {FRAME_SAMPLES: {}, 2 * FRAME_SAMPLES: {}}
+        """By width: one line of each leg."""
         self._before_stall: NDArray[np.float32] | None = None
         self._kept_ms = self._lost_ms = 0
         self.guarded = 0
@@ -180,6 +182,7 @@ class Uplink:
                 self.guarded += 1
             if leg.receiver.needs_timer:
                 self._watched.add(leg.row)
+        self._deliver_gathered(tick)
 
     def handle_timers(self, tick: int) -> None:
         """Gives up gaps, ends digits, and fills where nothing comes."""
@@ -197,10 +200,13 @@ class Uplink:
             leg.receiver.fill()
             table.fill_at[row] = max(int(table.fill_at[row]), tick - FRAME_TICKS) + FRAME_TICKS
             self._deliver_items(leg, [None], tick)
+        self._deliver_gathered(tick)
 
     def forget(self, row: int) -> None:
         """The leg is gone."""
         self._watched.discard(row)
+        for gathered in self._gathered.values():
+            gathered.pop(row, None)
         self.vad.reset(row)
         self.digits.forget(row)
 
@@ -219,7 +225,7 @@ class Uplink:
         table, receiver = self._table, leg.receiver
         rows = np.array([leg.row])
         if receiver.coded is not None:
-            self._deliver_coded(leg, receiver.coded, rows, items, tick)
+            self._deliver_coded(leg, receiver.coded, items, tick)
             return
         codec = table.codec[rows]
         for item in items:
@@ -239,9 +245,7 @@ class Uplink:
             table.history[rows, :FRAME_SAMPLES] = table.history[rows, FRAME_SAMPLES:]
             table.history[rows, FRAME_SAMPLES:] = codes
 
-    def _deliver_coded(
-        self, leg: Leg, coded: CodedStream, rows: NDArray[np.intp], items: list[UplinkItem], tick: int
-    ) -> None:
+    def _deliver_coded(self, leg: Leg, coded: CodedStream, items: list[UplinkItem], tick: int) -> None:
         for item in items:
             if item is None:
                 leg.receiver.concealed()
@@ -249,6 +253,20 @@ class Uplink:
             else:
                 leg.receiver.recovered()
             for line in coded.decode(item):
+                self._gather(leg.row, line, tick)
+
+    def _gather(self, row: int, line: NDArray[np.float32], tick: int) -> None:
+        """A line that was made by itself waits for those of other legs in this pass: together they are columns."""
+        gathered = self._gathered[line.shape[1]]
+        if row in gathered:
+            self._deliver_gathered(tick)
+        gathered[row] = line
+
+    def _deliver_gathered(self, tick: int) -> None:
+        for gathered in self._gathered.values():
+            if gathered:
+                rows, line = np.fromiter(gathered, np.intp, len(gathered)), np.concatenate([*gathered.values()])
+                gathered.clear()
                 self._deliver_line(rows, line, tick)
 
     def _deliver(self, rows: NDArray[np.intp], codes: NDArray[np.uint8], tick: int) -> None:
