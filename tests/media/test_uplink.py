@@ -297,3 +297,35 @@ def test_jitter_is_exact_over_a_wrap_of_timestamps_and_in_a_worker_of_a_hundred_
         )
         stage.receive(datagram, tick=tick + 4 * i + i % 2)
     assert stage.table.jitter[0] == pytest.approx(5, abs=0.1)
+
+
+def linear(row: int, value: int, sequence: int = 1) -> tuple[int, bytes]:
+    """20 ms of L16/16000, all of one value."""
+    packet = build_rtp(
+        payload_type=96,
+        marker=False,
+        sequence=sequence,
+        timestamp=320 * sequence,
+        ssrc=row + 1,
+        payload=np.full(320, value, ">i2").tobytes(),
+    )
+    return row, packet
+
+
+def test_lines_of_coded_legs_in_one_pass_come_each_to_its_own_engine() -> None:
+    stage = Stage(3, codec="L16", payload_type=96, clock_rate=16000)
+    values = {0: 1000, 1: -2000, 2: 3000}
+    for sequence in range(1, 6):
+        stage.receive(*(linear(row, value, sequence) for row, value in reversed(values.items())))
+        stage.advance(4)
+    for row, value in values.items():
+        assert np.abs(stage.audio_up(row)[-640:] - value).max() <= 1
+
+
+def test_a_line_that_waits_for_others_goes_with_its_leg() -> None:
+    stage = Stage(2, codec="L16", payload_type=96, clock_rate=16000)
+    for row in range(2):
+        stage.uplink._gather(row, np.full((1, 320), 500, np.float32), 1)
+    stage.uplink.forget(1)
+    stage.uplink._deliver_gathered(1)
+    assert [row for row, _ in stage.up] == [0]
